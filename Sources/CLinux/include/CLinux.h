@@ -1,0 +1,109 @@
+// What Swift cannot say about Linux, and no more: headers that the Glibc module lacks, macros, and calls that
+// need _GNU_SOURCE (defined in the .c files only: defined here it would change how Glibc's own headers import).
+//
+// No policy lives here. Every function that can fail returns a value >= 0, or -errno read before anything else
+// could run. No call is retried here: EINTR and EAGAIN are answered in Swift, where the reason is written.
+
+#ifndef CLINUX_H
+#define CLINUX_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <time.h>
+
+/// "Bad file descriptor" for EBADF; a static string, from any thread.
+const char *clinux_error_text(int code);
+
+// MARK: epoll(7). Masks are macros mixed with an enum in C; here they are one type.
+
+enum {
+    CLINUX_EPOLLIN = EPOLLIN,
+    CLINUX_EPOLLPRI = EPOLLPRI,
+    CLINUX_EPOLLOUT = EPOLLOUT,
+    CLINUX_EPOLLERR = EPOLLERR,
+    CLINUX_EPOLLHUP = EPOLLHUP,
+    CLINUX_EPOLLRDHUP = EPOLLRDHUP,
+    CLINUX_EPOLLEXCLUSIVE = EPOLLEXCLUSIVE,
+    CLINUX_EPOLLONESHOT = EPOLLONESHOT,
+};
+#define CLINUX_EPOLLET ((uint32_t)1 << 31)
+
+int clinux_epoll_create(void);
+int clinux_epoll_ctl(int epoll, int operation, int descriptor, uint32_t events, uint64_t data);
+/// `timeout_ms` is only ever 0 or -1: limits of time are the timerfd's business (nanoseconds, no timer slack).
+int clinux_epoll_wait(int epoll, struct epoll_event *events, int capacity, int timeout_ms);
+
+// MARK: eventfd(2), timerfd_create(2), descriptors
+
+int clinux_eventfd(unsigned initial, int flags);
+int clinux_eventfd_write(int descriptor, uint64_t value);
+/// Reads and clears the counter without ever blocking, even if another holder of the description cleared O_NONBLOCK.
+int clinux_eventfd_drain(int descriptor, uint64_t *value);
+
+int clinux_timerfd_create(void);
+/// Absolute CLOCK_MONOTONIC nanoseconds; 0 would disarm, so callers who mean "now" pass 1.
+int clinux_timerfd_set(int descriptor, uint64_t deadline_ns);
+
+int clinux_close(int descriptor);
+int clinux_pipe2(int descriptors[2], int flags);
+int clinux_accept4(int descriptor, struct sockaddr *address, socklen_t *length, int flags);
+int clinux_poll(int descriptor, short events, int timeout_ms);
+
+uint64_t clinux_monotonic_ns(void);
+
+// MARK: signals. Sets are words: bit n - 1 stands for signal n, as in /proc/PID/status.
+
+int clinux_sigmask_block(uint64_t signals, uint64_t *previous);
+int clinux_sigmask_unblock(uint64_t signals);
+int clinux_signalfd(int descriptor, uint64_t signals);
+/// The number of records read, or -errno (EAGAIN: none).
+int clinux_signalfd_read(int descriptor, struct signalfd_siginfo *records, int capacity);
+/// Takes one pending signal of the set off the queue without running anything: its number, or -EAGAIN.
+int clinux_sigtake(uint64_t signals);
+int clinux_sigrtmin(void);
+int clinux_sigrtmax(void);
+
+// MARK: threads
+
+extern _Thread_local uintptr_t clinux_thread_number;
+uintptr_t clinux_thread_number_assign(void);
+
+/// A number that no other thread of this process has had or will have; one load of thread-local memory.
+/// (A pthread_t is used again once its thread is gone, so it cannot tell a successor from the owner.)
+static inline uintptr_t clinux_thread(void) {
+    uintptr_t number = clinux_thread_number;
+    return __builtin_expect(number != 0, 1) ? number : clinux_thread_number_assign();
+}
+
+extern _Thread_local void *clinux_thread_slot;
+
+/// One pointer per thread for the module above. Swift has no cheap thread-local variable of its own.
+static inline void *clinux_thread_slot_get(void) { return clinux_thread_slot; }
+static inline void clinux_thread_slot_set(void *pointer) { clinux_thread_slot = pointer; }
+
+/// Starts a joinable thread in which every signal is blocked from its first instruction.
+/// `name` is cut to the kernel's 15 bytes.
+int clinux_thread_start(uintptr_t *handle, const char *name, void (*body)(void *), void *context);
+int clinux_thread_join(uintptr_t handle);
+/// The clock of the CPU time that the calling thread has used; readable from any thread while this one lives.
+int clinux_thread_cpu_clock(int *clock);
+int clinux_clock_ns(int clock, uint64_t *nanoseconds);
+
+/// Writes the CPUs that the calling thread may run on, ascending; returns how many there are.
+int clinux_affinity_get(int *cpus, int capacity);
+/// Binds the calling thread to one CPU.
+int clinux_affinity_pin(int cpu);
+
+/// futex(2), private: waits while `*word == expected`, at most until the absolute deadline (0: without limit).
+int clinux_futex_wait(uint32_t *word, uint32_t expected, uint64_t deadline_ns);
+int clinux_futex_wake_all(uint32_t *word);
+
+#endif

@@ -1,0 +1,245 @@
+#define _GNU_SOURCE
+#include "CLinux.h"
+
+#include <limits.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+_Static_assert(sizeof(struct signalfd_siginfo) == 128, "the kernel's record size");
+_Static_assert(CHAR_BIT * sizeof(uint64_t) == 64, "signal sets are 64 bits");
+#ifdef __x86_64__
+_Static_assert(sizeof(struct epoll_event) == 12, "packed on x86-64");
+#endif
+
+/// -1 and errno become -errno, at the call, before anything else can change it.
+#define RETURN_RESULT(call)                                                                                            \
+    do {                                                                                                               \
+        long result = (long)(call);                                                                                    \
+        return result < 0 ? -errno : (int)result;                                                                      \
+    } while (0)
+
+const char *clinux_error_text(int code) {
+    const char *text = strerrordesc_np(code);
+    return text ? text : "unknown error";
+}
+
+// MARK: epoll
+
+int clinux_epoll_create(void) { RETURN_RESULT(epoll_create1(EPOLL_CLOEXEC)); }
+
+int clinux_epoll_ctl(int epoll, int operation, int descriptor, uint32_t events, uint64_t data) {
+    struct epoll_event event = {.events = events, .data.u64 = data};
+    RETURN_RESULT(epoll_ctl(epoll, operation, descriptor, &event));
+}
+
+int clinux_epoll_wait(int epoll, struct epoll_event *events, int capacity, int timeout_ms) {
+    RETURN_RESULT(epoll_wait(epoll, events, capacity, timeout_ms));
+}
+
+// MARK: eventfd, timerfd, descriptors
+
+int clinux_eventfd(unsigned initial, int flags) { RETURN_RESULT(eventfd(initial, flags)); }
+
+int clinux_eventfd_write(int descriptor, uint64_t value) { RETURN_RESULT(write(descriptor, &value, sizeof value)); }
+
+int clinux_eventfd_drain(int descriptor, uint64_t *value) {
+    struct iovec vector = {.iov_base = value, .iov_len = sizeof *value};
+    ssize_t result = preadv2(descriptor, &vector, 1, -1, RWF_NOWAIT);
+    if (result < 0 && errno == EOPNOTSUPP) {
+        // A kernel whose eventfd knows no RWF_NOWAIT: look first. One reader per counter, so the look holds.
+        struct pollfd entry = {.fd = descriptor, .events = POLLIN};
+        int ready = poll(&entry, 1, 0);
+        if (ready < 0) return -errno;
+        if (ready == 0) return -EAGAIN;
+        RETURN_RESULT(read(descriptor, value, sizeof *value));
+    }
+    return result < 0 ? -errno : (int)result;
+}
+
+int clinux_timerfd_create(void) { RETURN_RESULT(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)); }
+
+int clinux_timerfd_set(int descriptor, uint64_t deadline_ns) {
+    struct itimerspec when = {
+        .it_value = {.tv_sec = (time_t)(deadline_ns / 1000000000u), .tv_nsec = (long)(deadline_ns % 1000000000u)}};
+    RETURN_RESULT(timerfd_settime(descriptor, TFD_TIMER_ABSTIME, &when, NULL));
+}
+
+int clinux_close(int descriptor) { RETURN_RESULT(close(descriptor)); }
+
+int clinux_pipe2(int descriptors[2], int flags) { RETURN_RESULT(pipe2(descriptors, flags)); }
+
+int clinux_accept4(int descriptor, struct sockaddr *address, socklen_t *length, int flags) {
+    RETURN_RESULT(accept4(descriptor, address, length, flags));
+}
+
+int clinux_poll(int descriptor, short events, int timeout_ms) {
+    struct pollfd entry = {.fd = descriptor, .events = events};
+    int ready = poll(&entry, 1, timeout_ms);
+    return ready < 0 ? -errno : ready == 0 ? 0 : entry.revents;
+}
+
+uint64_t clinux_monotonic_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+// MARK: signals
+
+static sigset_t signal_set(uint64_t signals) {
+    sigset_t set;
+    sigemptyset(&set);
+    for (int number = 1; number <= 64; number++)
+        if (signals & (uint64_t)1 << (number - 1)) sigaddset(&set, number);
+    return set;
+}
+
+int clinux_sigmask_block(uint64_t signals, uint64_t *previous) {
+    sigset_t set = signal_set(signals), old;
+    int error = pthread_sigmask(SIG_BLOCK, &set, &old);
+    if (error) return -error;
+    *previous = 0;
+    for (int number = 1; number <= 64; number++)
+        if (sigismember(&old, number) == 1) *previous |= (uint64_t)1 << (number - 1);
+    return 0;
+}
+
+int clinux_sigmask_unblock(uint64_t signals) {
+    sigset_t set = signal_set(signals);
+    return -pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
+int clinux_signalfd(int descriptor, uint64_t signals) {
+    sigset_t set = signal_set(signals);
+    RETURN_RESULT(signalfd(descriptor, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+
+int clinux_signalfd_read(int descriptor, struct signalfd_siginfo *records, int capacity) {
+    ssize_t length = read(descriptor, records, sizeof *records * (size_t)capacity);
+    return length < 0 ? -errno : (int)(length / (ssize_t)sizeof *records);
+}
+
+int clinux_sigtake(uint64_t signals) {
+    sigset_t set = signal_set(signals);
+    struct timespec zero = {0, 0};
+    RETURN_RESULT(sigtimedwait(&set, NULL, &zero));
+}
+
+int clinux_sigrtmin(void) { return SIGRTMIN; }
+int clinux_sigrtmax(void) { return SIGRTMAX; }
+
+// MARK: threads
+
+_Thread_local uintptr_t clinux_thread_number;
+_Thread_local void *clinux_thread_slot;
+
+uintptr_t clinux_thread_number_assign(void) {
+    static _Atomic uintptr_t last;
+    return clinux_thread_number = atomic_fetch_add_explicit(&last, 1, memory_order_relaxed) + 1;
+}
+
+struct thread_start {
+    void (*body)(void *);
+    void *context;
+    char name[16];
+};
+
+static void *thread_main(void *argument) {
+    struct thread_start start = *(struct thread_start *)argument;
+    free(argument);
+    pthread_setname_np(pthread_self(), start.name);
+    start.body(start.context);
+    return NULL;
+}
+
+int clinux_thread_start(uintptr_t *handle, const char *name, void (*body)(void *), void *context) {
+    struct thread_start *start = malloc(sizeof *start);
+    if (!start) return -ENOMEM;
+    *start = (struct thread_start){.body = body, .context = context};
+    strncpy(start->name, name, sizeof start->name - 1);
+
+    // The new thread inherits the mask: blocked here around its birth, there is no moment in which it could
+    // take a signal. The caller's mask is put back on every path.
+    sigset_t all, previous;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &previous);
+    pthread_t thread;
+    int error = pthread_create(&thread, NULL, thread_main, start);
+    pthread_sigmask(SIG_SETMASK, &previous, NULL);
+    if (error) {
+        free(start);
+        return -error;
+    }
+    *handle = (uintptr_t)thread;
+    return 0;
+}
+
+int clinux_thread_join(uintptr_t handle) { return -pthread_join((pthread_t)handle, NULL); }
+
+int clinux_thread_cpu_clock(int *clock) { return -pthread_getcpuclockid(pthread_self(), clock); }
+
+int clinux_clock_ns(int clock, uint64_t *nanoseconds) {
+    struct timespec time;
+    if (clock_gettime(clock, &time) < 0) return -errno;
+    *nanoseconds = (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+    return 0;
+}
+
+/// The kernel refuses a set smaller than its own with EINVAL, and says nowhere how large that is: so grow.
+static int affinity_read(cpu_set_t **set, int *bits) {
+    for (*bits = 1024;; *bits *= 4) {
+        *set = CPU_ALLOC(*bits);
+        if (!*set) return -ENOMEM;
+        CPU_ZERO_S(CPU_ALLOC_SIZE(*bits), *set);
+        if (sched_getaffinity(0, CPU_ALLOC_SIZE(*bits), *set) == 0) return 0;
+        int error = errno;
+        CPU_FREE(*set);
+        if (error != EINVAL || *bits >= 1 << 20) return -error;
+    }
+}
+
+int clinux_affinity_get(int *cpus, int capacity) {
+    cpu_set_t *set;
+    int bits, count = 0;
+    int error = affinity_read(&set, &bits);
+    if (error) return error;
+    for (int cpu = 0; cpu < bits; cpu++) {
+        if (!CPU_ISSET_S(cpu, CPU_ALLOC_SIZE(bits), set)) continue;
+        if (count < capacity) cpus[count] = cpu;
+        count++;
+    }
+    CPU_FREE(set);
+    return count;
+}
+
+int clinux_affinity_pin(int cpu) {
+    if (cpu < 0 || cpu >= 1 << 20) return -EINVAL;
+    cpu_set_t *set = CPU_ALLOC(cpu + 1);
+    if (!set) return -ENOMEM;
+    size_t size = CPU_ALLOC_SIZE(cpu + 1);
+    CPU_ZERO_S(size, set);
+    CPU_SET_S(cpu, size, set);
+    int result = sched_setaffinity(0, size, set) < 0 ? -errno : 0;
+    CPU_FREE(set);
+    return result;
+}
+
+int clinux_futex_wait(uint32_t *word, uint32_t expected, uint64_t deadline_ns) {
+    struct timespec deadline = {.tv_sec = (time_t)(deadline_ns / 1000000000u),
+                                .tv_nsec = (long)(deadline_ns % 1000000000u)};
+    // WAIT_BITSET takes an absolute time on CLOCK_MONOTONIC, plain WAIT a relative one.
+    RETURN_RESULT(syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, expected, deadline_ns ? &deadline : NULL, NULL,
+                          FUTEX_BITSET_MATCH_ANY));
+}
+
+int clinux_futex_wake_all(uint32_t *word) {
+    RETURN_RESULT(syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0));
+}

@@ -1,0 +1,47 @@
+internal import CLinux
+
+/// A point in time on CLOCK_MONOTONIC, in nanoseconds. Contract T2.
+///
+/// Not `ContinuousClock.Instant`: that clock counts the time a machine is suspended, and timerfd's does not.
+/// Arithmetic saturates: an instant centuries ahead is legal and never comes. Contract T7.
+public struct Instant: Comparable, Hashable, Sendable {
+    public var nanoseconds: UInt64
+
+    public init(nanoseconds: UInt64) { self.nanoseconds = nanoseconds }
+
+    /// A fresh reading of the clock, from any thread.
+    public static var now: Instant { Instant(nanoseconds: clinux_monotonic_ns()) }
+
+    /// The far end of time: a deadline that never comes.
+    public static var distantFuture: Instant { Instant(nanoseconds: .max) }
+
+    public func advanced(by duration: Duration) -> Instant {
+        let offset = duration.saturatedNanoseconds
+        let (sum, overflow) = nanoseconds.addingReportingOverflow(UInt64(bitPattern: offset))
+        if offset >= 0 { return Instant(nanoseconds: overflow ? .max : sum) }
+        return Instant(nanoseconds: nanoseconds < offset.magnitude ? 0 : sum)
+    }
+
+    /// From `self` to `other`; negative where `other` is earlier.
+    public func duration(to other: Instant) -> Duration {
+        let distance = other >= self ? other.nanoseconds - nanoseconds : nanoseconds - other.nanoseconds
+        let seconds = Int64(distance / 1_000_000_000), rest = Int64(distance % 1_000_000_000)
+        let length = Duration.seconds(seconds) + .nanoseconds(rest)
+        return other >= self ? length : .zero - length
+    }
+
+    public static func < (left: Instant, right: Instant) -> Bool { left.nanoseconds < right.nanoseconds }
+}
+
+extension Duration {
+    /// Whole nanoseconds, rounded up (a wait must never be early), held at the ends of Int64.
+    var saturatedNanoseconds: Int64 {
+        let (seconds, attoseconds) = components
+        let (whole, tooLarge) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
+        if tooLarge { return seconds < 0 ? .min : .max }
+        // Toward zero, then up where something positive was cut off.
+        let part = attoseconds / 1_000_000_000 + (attoseconds % 1_000_000_000 > 0 ? 1 : 0)
+        let (sum, overflow) = whole.addingReportingOverflow(part)
+        return overflow ? (seconds < 0 ? .min : .max) : sum
+    }
+}

@@ -1,0 +1,192 @@
+internal import CLinux
+internal import Synchronization
+
+/// What a signal's callback gets: how often it came since the last drain, and who sent it last. Contract S1.
+public struct Signal: Hashable, Sendable {
+    public let number: CInt
+    /// Records that this drain coalesced. The kernel keeps one record of a standard signal, however often it is sent.
+    public let count: Int
+    /// The last sender's process and user, and the si_code of sigaction(2).
+    public let pid: CInt
+    public let uid: UInt32
+    public let code: CInt
+}
+
+/// A handle of one `Loop.signal` call. Contract S4.
+public struct SignalSubscription {
+    let owner: SignalSubscriptions
+    let subscriber: SignalSubscriptions.Subscriber
+
+    public var isActive: Bool { owner.isActive(subscriber) }
+
+    /// No callback of it will ever run again. With the last one of a signal the signal is given back: what is pending
+    /// is taken off first, so it never takes its default action, and only what the loop itself blocked on its thread
+    /// is unblocked. Idempotent. Contract S4.
+    @discardableResult
+    public func cancel() -> Bool { owner.cancel(subscriber) }
+}
+
+@available(*, unavailable)
+extension SignalSubscription: Sendable {}
+
+/// Blocks signals on the calling thread, and so on all threads that it starts from here on.
+///
+/// The first line of a synchronous `main`: a signal is read from a descriptor only if every thread of the process
+/// blocks it, and threads inherit what their maker blocks. After an async `main` has suspended it is too late: the
+/// runtime lets the first thread wait with an empty mask. Contract S2.
+///
+/// - Throws: `.signalRefused` for what cannot be taken through a descriptor.
+public func blockSignals(_ numbers: [CInt]) throws(LoopError) {
+    var set: SignalSet = []
+    for number in numbers { set.insert(try SignalSubscriptions.checked(number)) }
+    var previous: UInt64 = 0
+    try check("pthread_sigmask", unsafe clinux_sigmask_block(set.rawValue, &previous))
+}
+
+/// The signals of one loop, on one signalfd. Contract S1, S3, S4.
+///
+/// - Threads: the loop's only; that one process-wide word says which signals some loop owns.
+final class SignalSubscriptions {
+    final class Subscriber {
+        let number: CInt
+        let handler: (Loop, Signal) -> Void
+        init(number: CInt, handler: @escaping (Loop, Signal) -> Void) {
+            self.number = number
+            self.handler = handler
+        }
+    }
+
+    /// One record is read by one reader, and which one is chance: so one loop owns a signal. Relaxed suffices, as
+    /// nothing but the claim itself is decided by it. Contract S3.
+    private static let owned = Atomic<UInt64>(0)
+
+    let signals: SignalFD
+    private let thread = clinux_thread()
+    private var subscribers: [Subscriber] = []
+    private var taken: SignalSet = []
+    /// Of `taken`, what this loop blocked and its user had not.
+    private var blockedByUs: SignalSet = []
+
+    init() throws(LoopError) { signals = try SignalFD() }
+
+    deinit { close() }
+
+    static func checked(_ number: CInt) throws(LoopError) -> SignalSet {
+        let faults = [SIGKILL, SIGSTOP, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS]
+        // Between the standard and the real-time ones the C library keeps two for itself.
+        let isReserved = number > 31 && number < clinux_sigrtmin()
+        guard number >= 1, number <= clinux_sigrtmax(), !isReserved, !faults.contains(number) else {
+            throw .signalRefused(number)
+        }
+        return SignalSet(number)
+    }
+
+    func add(_ number: CInt, _ handler: @escaping (Loop, Signal) -> Void) throws(LoopError) -> SignalSubscription {
+        let signal = try Self.checked(number)
+        if !taken.contains(signal) { try claim(number, signal) }
+        let subscriber = Subscriber(number: number, handler: handler)
+        subscribers.append(subscriber)
+        return SignalSubscription(owner: self, subscriber: subscriber)
+    }
+
+    private func claim(_ number: CInt, _ signal: SignalSet) throws(LoopError) {
+        let (before, _) = Self.owned.bitwiseOr(signal.rawValue, ordering: .relaxed)
+        guard before & signal.rawValue == 0 else { throw .signalOwned(number) }
+        do throws(LoopError) {
+            var mask: UInt64 = 0
+            try check("pthread_sigmask", unsafe clinux_sigmask_block(signal.rawValue, &mask))
+            if mask & signal.rawValue == 0 { blockedByUs.insert(signal) }
+            try signals.setSignals(taken.union(signal))
+            taken.insert(signal)
+        } catch {
+            giveBack(signal)
+            throw error
+        }
+    }
+
+    /// While the signal is still blocked nothing can be delivered, so first take off what is pending. Contract S4.
+    private func giveBack(_ signal: SignalSet) {
+        taken.remove(signal)
+        try? signals.setSignals(taken)
+        if blockedByUs.contains(signal) {
+            while clinux_sigtake(signal.rawValue) > 0 {}
+            _ = clinux_sigmask_unblock(signal.rawValue)
+            blockedByUs.remove(signal)
+        } else {
+            while clinux_sigtake(signal.rawValue) > 0 {}
+        }
+        _ = Self.owned.bitwiseAnd(~signal.rawValue, ordering: .relaxed)
+    }
+
+    func isActive(_ subscriber: Subscriber) -> Bool {
+        checkThread()
+        return subscribers.contains { $0 === subscriber }
+    }
+
+    func cancel(_ subscriber: Subscriber) -> Bool {
+        checkThread()
+        guard let index = subscribers.firstIndex(where: { $0 === subscriber }) else { return false }
+        subscribers.remove(at: index)
+        if !subscribers.contains(where: { $0.number == subscriber.number }) { giveBack(SignalSet(subscriber.number)) }
+        return true
+    }
+
+    /// Reads what is pending, within a budget, and tells each signal's subscribers in the order made. The descriptor
+    /// is level-triggered: what is left comes in the next turn. Contract S1, L13.
+    func drain(_ loop: Loop) {
+        var seen: [Signal] = []
+        for _ in 0..<4 {
+            let records = signals.read()
+            for record in records {
+                let number = CInt(record.ssi_signo)
+                let index = seen.firstIndex { $0.number == number }
+                let signal = Signal(
+                    number: number, count: (index.map { seen[$0].count } ?? 0) + 1, pid: CInt(bitPattern: record.ssi_pid),
+                    uid: record.ssi_uid, code: record.ssi_code)
+                if let index { seen[index] = signal } else { seen.append(signal) }
+            }
+            if records.count < 16 { break }
+        }
+        for signal in seen {
+            for subscriber in subscribers where subscriber.number == signal.number {
+                // An earlier subscriber may have cancelled a later one.
+                if subscribers.contains(where: { $0 === subscriber }) { subscriber.handler(loop, signal) }
+            }
+        }
+    }
+
+    func close() {
+        subscribers = []
+        for number in CInt(1)...64 where taken.contains(SignalSet(number)) { giveBack(SignalSet(number)) }
+    }
+
+    private func checkThread() {
+        if thread != clinux_thread() {
+            contractViolation("a loop and its handles belong to the thread that made the loop (Contract L1)")
+        }
+    }
+}
+
+extension Loop {
+    /// Runs a handler when the process, or this thread, is sent a signal: signalfd(2), no handler function. Block the
+    /// signal first on every thread, with `blockSignals` in the first line of `main`. Contract S1, S2.
+    ///
+    /// - Throws: `.signalRefused` for KILL, STOP and synchronous faults; `.signalOwned` if another loop of the process
+    ///   has it. Contract S3.
+    @discardableResult
+    public func signal(
+        _ number: CInt, _ handler: @escaping (_ loop: Loop, _ signal: Signal) -> Void
+    ) throws(LoopError) -> SignalSubscription {
+        checkThread()
+        if watchers.isClosed { throw .closed }
+        if let signals { return try signals.add(number, handler) }
+        _ = try SignalSubscriptions.checked(number)
+        let made = try SignalSubscriptions()
+        try watchInternal(made.signals.descriptor, level: true) { loop, _, _ in
+            loop.counters.internalEvents -= 1  // it is the user's event, after all
+            loop.signals?.drain(loop)
+        }
+        signals = made
+        return try made.add(number, handler)
+    }
+}

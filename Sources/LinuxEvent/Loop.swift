@@ -1,0 +1,262 @@
+internal import CLinux
+
+/// One thread's event loop on epoll(7).
+///
+/// Descriptors, timers, signals and wake-ups are all told to callbacks on the thread that made the loop, one at a
+/// time. A loop never owns, closes or duplicates a descriptor of the user's.
+///
+///     let loop = try Loop()
+///     try loop.watch(descriptor, read: { loop, descriptor, watcher in … })
+///     loop.after(.milliseconds(50)) { loop, timer in loop.stop() }
+///     try loop.run()
+///
+/// - Owns: an epoll, a timerfd and an eventfd descriptor, all close-on-exec. Contract L5.
+/// - Threads: the maker's only; the `waker` and what is documented as Sendable excepted. Contract L1.
+/// - Errors: `LoopError`; a failed call changes nothing.
+public final class Loop {
+    let watchers: WatcherSet
+    let timers: TimerQueue
+    /// Wakes this loop from any thread. Contract E2.
+    public let waker: Waker
+    var deferred = DeferredBlocks()
+    var wakeHandler: ((Loop) -> Void)?
+    var wasWoken = false
+    var signals: SignalSubscriptions?
+    /// Events of the batch that the last `wait` fetched; dispatched by the next `dispatch`.
+    private var batch = 0
+    private var isDispatching = false
+    /// A stop that no `run` or `runOnce` has ended for yet. Contract L2, L3.
+    public private(set) var isStopRequested = false
+    var cachedNow = Instant(nanoseconds: 0)
+    var isNowStale = true
+    var counters = Counters()
+
+    /// - Throws: EMFILE, ENFILE, ENOMEM and the like at any step; nothing is leaked. Contract L11.
+    @available(*, noasync, message: "a loop belongs to a thread, and an async function has none (Contract L1)")
+    public init() throws(LoopError) {
+        watchers = try WatcherSet()
+        timers = try TimerQueue(thread: watchers.thread)
+        waker = try Waker()
+        try watchInternal(timers.descriptor) { loop, _, _ in loop.timers.alarmFired() }
+        try watchInternal(waker.descriptor) { loop, _, _ in loop.wake() }
+    }
+
+    deinit { tearDown() }
+
+    // MARK: Running
+
+    /// Turns until `stop()`; waits also when there is nothing to watch. Contract L2, L3.
+    @available(*, noasync, message: "a loop belongs to a thread, and an async function has none (Contract L1)")
+    public func run() throws(LoopError) {
+        repeat { try turn() } while !consumeStop()
+    }
+
+    /// One turn that did something, or none within the timeout. Contract L2, L7, L8.
+    ///
+    /// - Parameter timeout: nil waits without a limit; zero or less does not wait. Nanoseconds count.
+    @available(*, noasync, message: "a loop belongs to a thread, and an async function has none (Contract L1)")
+    @discardableResult
+    public func runOnce(timeout: Duration? = nil) throws(LoopError) -> Turn {
+        let limit = try self.limit(timeout)
+        while true {
+            try wait(until: limit)
+            let turn = try dispatch()
+            // A wait may end for the loop's own sake: an alarm for a timer that was cancelled, an interruption.
+            if turn.didSomething || wasWoken || limit.hasPassed { return turn }
+        }
+    }
+
+    /// The first half of a turn: fetches events, waiting for the first if need be. Contract L15.
+    ///
+    /// It returns early, with 0, when the wait was interrupted or there is other work than events.
+    /// - Returns: how many events wait for `dispatch()`.
+    @available(*, noasync, message: "a loop belongs to a thread, and an async function has none (Contract L1)")
+    @discardableResult
+    public func wait(timeout: Duration? = nil) throws(LoopError) -> Int {
+        try wait(until: limit(timeout))
+        return batch
+    }
+
+    /// The second half of a turn: events in the kernel's order, due timers, deferred blocks, and the changes of
+    /// interest that they made. Contract L15.
+    @available(*, noasync, message: "a loop belongs to a thread, and an async function has none (Contract L1)")
+    @discardableResult
+    public func dispatch() throws(LoopError) -> Turn {
+        try enter()
+        let turn = dispatchBatch()
+        return Turn(events: turn.events, timers: turn.timers, deferred: turn.deferred, stopped: consumeStop())
+    }
+
+    /// Ends `run()` after the turn in progress, whole. Before a `run()`, that one ends at once. Contract L2, L3.
+    public func stop() {
+        checkThread()
+        isStopRequested = true
+    }
+
+    /// One turn of `run`.
+    private func turn() throws(LoopError) {
+        try wait(until: .none)
+        try enter()
+        _ = dispatchBatch()
+    }
+
+    private func consumeStop() -> Bool {
+        defer { isStopRequested = false }
+        return isStopRequested
+    }
+
+    /// Walks the batch in the kernel's order. Contract L15.
+    private func dispatchBatch() -> Turn {
+        isDispatching = true
+        wasWoken = false
+        let internalEvents = counters.internalEvents
+        let fetched = batch
+        for index in 0..<fetched {
+            let event = watchers.backend.event(index)
+            deliver(event.events, to: event.token)
+        }
+        let turn = Turn(
+            events: fetched - Int(counters.internalEvents - internalEvents),
+            timers: runDueTimers(), deferred: runDeferred(), stopped: false)
+        counters.turns += 1
+        counters.events += UInt64(fetched)
+        if counters.turns & 255 == 0 { watchers.audit(0..<min(fetched, 16)) }
+        batch = 0
+        watchers.finishTurn()
+        isDispatching = false
+        if let outer = watchers.outer {
+            try? timers.armForOthers()
+            outer.tell(hasWork: hasWork)
+        }
+        return turn
+    }
+
+    // MARK: Waiting
+
+    private func limit(_ timeout: Duration?) throws(LoopError) -> WaitLimit {
+        guard let timeout else { return .none }
+        return timeout <= .zero ? .now : .until(Instant.now.advanced(by: timeout))
+    }
+
+    /// Work that the kernel does not know of: the next wait must not block. Contract L6, L13.
+    private var hasWork: Bool {
+        isStopRequested || !deferred.isEmpty || timers.hasLeftovers || watchers.hasRetired
+    }
+
+    private func wait(until limit: WaitLimit) throws(LoopError) {
+        try enter()
+        guard !watchers.isInTurn else { return }  // a batch is waiting for dispatch()
+        let blocks = limit.blocks && !hasWork
+        let isAlarmed = blocks ? try timers.arm(limit) : false
+        try watchers.backend.wait(blocking: blocks && !isAlarmed)
+        batch = watchers.backend.count
+        watchers.isInTurn = true
+        watchers.turn &+= 1
+        isNowStale = true
+    }
+
+    /// Contract L1, L4, L14, at the door of every step.
+    private func enter() throws(LoopError) {
+        checkThread()
+        if isDispatching { throw .nestedTurn }
+        if watchers.isClosed { throw .closed }
+    }
+
+    @inline(__always)
+    func checkThread() { watchers.checkThread() }
+
+    // MARK: Time
+
+    /// The time at which this turn began, or of the last `updateNow()`. Contract T8.
+    public var now: Instant {
+        checkThread()
+        if isNowStale { refreshNow() }
+        return cachedNow
+    }
+
+    /// Reads the clock for the rest of this turn. Contract T8.
+    public func updateNow() {
+        checkThread()
+        refreshNow()
+    }
+
+    func refreshNow() {
+        cachedNow = .now
+        isNowStale = false
+    }
+
+    // MARK: Insight
+
+    /// A descriptor for another loop's set: readable when a turn has work. That loop then calls
+    /// `runOnce(timeout: .zero)`. It keeps its number for life and stays the loop's. Contract L6.
+    public var descriptor: CInt {
+        get throws(LoopError) {
+            checkThread()
+            if watchers.isClosed { throw .closed }
+            if let outer = watchers.outer { return outer.descriptor }
+            let made = try OuterEpoll(inner: watchers.backend.descriptor)
+            watchers.outer = made
+            try timers.keepArmed()
+            made.tell(hasWork: hasWork)
+            return made.descriptor
+        }
+    }
+
+    /// Tells a foreign loop of work that arose outside a turn. Contract L6.
+    func noteWork() {
+        guard let outer = watchers.outer, !watchers.isInTurn else { return }
+        outer.tell(hasWork: hasWork)
+    }
+
+    // MARK: The end
+
+    /// Ends every watcher and timer, releases their handlers, closes the loop's own descriptors. Idempotent.
+    ///
+    /// - Throws: `.insideCallback` from a callback of this loop. Contract L14.
+    public func close() throws(LoopError) {
+        checkThread()
+        if isDispatching { throw .insideCallback }
+        tearDown()
+    }
+
+    private func tearDown() {
+        guard !watchers.isClosed else { return }
+        signals?.close()
+        signals = nil
+        watchers.close()
+        timers.close()
+        deferred.removeAll()
+        wakeHandler = nil
+    }
+}
+
+@available(*, unavailable)
+extension Loop: Sendable {}
+
+/// Until when a wait may last.
+enum WaitLimit {
+    case none, now
+    case until(Instant)
+
+    var blocks: Bool { if case .now = self { false } else { true } }
+
+    var hasPassed: Bool {
+        switch self {
+        case .none: false
+        case .now: true
+        case .until(let deadline): Instant.now >= deadline
+        }
+    }
+}
+
+/// What one turn did. Contract L2.
+public struct Turn: Hashable, Sendable {
+    /// Events of the user's descriptors, also those whose watcher was gone by then.
+    public let events: Int
+    public let timers: Int
+    public let deferred: Int
+    /// A `stop()` was pending, and this turn ended because of it.
+    public let stopped: Bool
+
+    var didSomething: Bool { stopped || events + timers + deferred > 0 }
+}

@@ -1,0 +1,244 @@
+internal import CLinux
+
+/// The timers of one loop, and the one timerfd that they share. Contract T1.
+///
+/// Timers hang in lists by the highest base-64 digit in which their deadline differs from `base`, the time of the last
+/// collection: a radix heap, which is a timer wheel without ticks. To add and to cancel take constant time. As time
+/// passes `base`, a list is dealt out to finer ones; at most once per digit. Exact to the nanosecond, because only
+/// what is due is sorted.
+///
+/// A class of its own, so that a `Timer` which the user keeps holds this and not the loop.
+final class TimerQueue {
+    let thread: UInt
+    private var store = TimerStore()
+    private var buckets = TimerBuckets()
+    /// No live timer outside `due` and the overdue list has a deadline at or before this.
+    private var base: UInt64 = Instant.now.nanoseconds
+    private var lastOrder: UInt64 = 0
+    private var lastGeneration: UInt64 = 0
+
+    /// What is due and has not run, in order from `nextDue` on.
+    private var due: [DueTimer] = []
+    private var nextDue = 0
+
+    private let alarm: TimerFD
+    /// What the alarm is set to, while it has not gone off.
+    private var armed: UInt64?
+    /// A foreign loop polls our descriptor: the alarm must be right outside of turns too. Contract L6.
+    private var isKeptArmed = false
+    private(set) var isClosed = false
+
+    var descriptor: CInt { alarm.descriptor }
+    var live: Int { store.live }
+    var hasLeftovers: Bool { nextDue < due.count }
+
+    init(thread: UInt) throws(LoopError) {
+        self.thread = thread
+        alarm = try TimerFD()
+    }
+
+    deinit { close() }
+
+    @inline(__always)
+    func checkThread() {
+        if thread != clinux_thread() {
+            contractViolation("a loop and its handles belong to the thread that made the loop (Contract L1)")
+        }
+    }
+
+    // MARK: Scheduling
+
+    func schedule(_ deadline: UInt64, interval: UInt64, _ handler: @escaping TimerHandler) -> Timer {
+        lastGeneration += 1
+        let index = store.insert(
+            TimerNode(
+                deadline: deadline, order: nextOrder(), generation: lastGeneration, interval: interval, next: .none,
+                previous: .none, missed: 0, bucket: 0, handler: handler))
+        file(index)
+        return Timer(queue: self, index: index, generation: lastGeneration)
+    }
+
+    private func nextOrder() -> UInt64 {
+        lastOrder += 1
+        return lastOrder
+    }
+
+    /// Contract T4. A due timer stays in `due`, where its generation finds nobody.
+    func cancel(_ index: TimerIndex, _ generation: UInt64) -> Bool {
+        guard let node = store.live(index, generation) else { return false }
+        unfile(index, node)
+        // Released when this returns, or when the call that is running has returned; the loop holds it there.
+        let handler = store.remove(index)
+        _ = consume handler
+        return true
+    }
+
+    func node(_ index: TimerIndex, _ generation: UInt64) -> TimerReference? { store.live(index, generation) }
+
+    // MARK: Buckets
+
+    private func file(_ index: TimerIndex) {
+        let node = store[index]
+        let bucket = TimerBuckets.bucket(of: node.value.deadline, base: base)
+        node.value.bucket = bucket
+        node.value.previous = .none
+        let head = buckets.push(index, node.value.deadline, to: bucket)
+        node.value.next = head
+        if head != .none { store[head].value.previous = index }
+    }
+
+    private func unfile(_ index: TimerIndex, _ node: TimerReference) {
+        let bucket = node.value.bucket
+        guard bucket != TimerBuckets.due else { return }
+        let next = node.value.next, previous = node.value.previous
+        if next != .none { store[next].value.previous = previous }
+        if previous != .none {
+            store[previous].value.next = next
+        } else {
+            buckets.setHead(next, of: bucket)
+        }
+    }
+
+    // MARK: What is due
+
+    /// Moves all that is due at `now` into `due`, in the order of deadline and scheduling. Contract T3, T5.
+    func collect(_ now: UInt64) {
+        if nextDue == due.count {
+            due.removeAll(keepingCapacity: due.capacity <= Budget.timers)
+            nextDue = 0
+        }
+        let leftovers = due.count
+        moveToDue(buckets.take(TimerBuckets.overdue))
+        while let (bucket, first, last) = buckets.lowest(base: base), first <= now {
+            let list = buckets.take(bucket)
+            if last <= now {
+                moveToDue(list)
+            } else {
+                base = now
+                deal(list)
+                moveToDue(buckets.take(TimerBuckets.overdue))
+            }
+        }
+        base = max(base, now)
+        guard due.count > leftovers else { return }
+        // What was left over was due earlier, as a rule, and then the two parts need not be merged.
+        if due.count - leftovers > 1 { due[leftovers...].sort() }
+        if nextDue < leftovers, due[leftovers] < due[leftovers - 1] { due[nextDue...].sort() }
+    }
+
+    private func moveToDue(_ list: TimerIndex) {
+        var index = list
+        while index != .none {
+            let node = store[index]
+            let next = node.value.next
+            node.value.bucket = TimerBuckets.due
+            due.append(
+                DueTimer(
+                    deadline: node.value.deadline, order: node.value.order, generation: node.value.generation,
+                    index: index))
+            index = next
+        }
+    }
+
+    /// Files a list anew, nearer to where it belongs.
+    private func deal(_ list: TimerIndex) {
+        var index = list
+        while index != .none {
+            let next = store[index].value.next
+            file(index)
+            index = next
+        }
+    }
+
+    /// The next timer to run, ready to be called: one that runs once is gone already, one that repeats has its next
+    /// deadline already. So what its handler does to it is exact. Contract T4, T6.
+    func takeDue(_ now: UInt64) -> (Timer, TimerHandler)? {
+        while nextDue < due.count {
+            let entry = due[nextDue]
+            nextDue += 1
+            guard let node = store.live(entry.index, entry.generation) else { continue }  // cancelled meanwhile
+            let timer = Timer(queue: self, index: entry.index, generation: entry.generation)
+            let interval = node.value.interval
+            guard interval > 0 else { return (timer, store.remove(entry.index)) }
+            let missed = now > entry.deadline ? (now - entry.deadline) / interval : 0
+            node.value.missed = UInt32(clamping: missed)
+            node.value.deadline = entry.deadline.addingSaturated(interval.multipliedSaturated(by: missed + 1))
+            node.value.order = nextOrder()
+            file(entry.index)
+            return (timer, node.value.handler)
+        }
+        return nil
+    }
+
+    // MARK: The alarm
+
+    /// The alarm went off; setting it anew clears what it counted, so it is never read.
+    func alarmFired() { armed = nil }
+
+    /// Sets the alarm for the next wait, if that would otherwise end too late. Contract T1.
+    ///
+    /// A deadline that was cancelled stays in the alarm: it may end one wait early, which costs less than a system
+    /// call for each of the cancellations.
+    ///
+    /// - Returns: whether something is due already, and the wait must not block.
+    func arm(_ limit: WaitLimit) throws(LoopError) -> Bool {
+        var needed = buckets.earliest(base: base)
+        if case .until(let end) = limit { needed = min(needed ?? .max, end.nanoseconds) }
+        guard let needed, needed < armed ?? .max else { return false }
+        if needed <= Instant.now.nanoseconds { return true }
+        try setAlarm(needed)
+        return false
+    }
+
+    private func setAlarm(_ deadline: UInt64) throws(LoopError) {
+        try alarm.arm(Instant(nanoseconds: deadline))
+        armed = deadline
+    }
+
+    /// From now on the alarm is right whenever nothing of ours is running.
+    func keepArmed() throws(LoopError) {
+        isKeptArmed = true
+        try armForOthers()
+    }
+
+    /// As `arm`, for a foreign loop that waits in our stead: a deadline that has passed sets off the alarm.
+    func armForOthers() throws(LoopError) {
+        guard isKeptArmed, let needed = buckets.earliest(base: base), needed < armed ?? .max else { return }
+        try setAlarm(needed)
+    }
+
+    func close() {
+        guard !isClosed else { return }
+        isClosed = true
+        var live: [(TimerIndex, UInt64)] = []
+        store.forEach { live.append(($0, store[$0].value.generation)) }
+        due = []
+        nextDue = 0
+        // By generation: what the release of one handler cancels, another must not touch.
+        for (index, generation) in live { _ = cancel(index, generation) }
+    }
+}
+
+/// A timer that is due, with all that its order needs.
+private struct DueTimer: Comparable {
+    let deadline: UInt64
+    let order: UInt64
+    let generation: UInt64
+    let index: TimerIndex
+
+    static func < (left: DueTimer, right: DueTimer) -> Bool {
+        left.deadline != right.deadline ? left.deadline < right.deadline : left.order < right.order
+    }
+}
+
+extension UInt64 {
+    func addingSaturated(_ other: UInt64) -> UInt64 {
+        let (sum, overflow) = addingReportingOverflow(other)
+        return overflow ? .max : sum
+    }
+
+    func multipliedSaturated(by other: UInt64) -> UInt64 {
+        let (product, overflow) = multipliedReportingOverflow(by: other)
+        return overflow ? .max : product
+    }
+}

@@ -1,0 +1,193 @@
+/// One timer, in raw memory. A struct, so that storing the closure costs nothing beside the closure.
+@safe struct TimerNode {
+    var deadline: UInt64
+    /// Timers with equal deadlines run in this order. Contract T3.
+    var order: UInt64
+    /// Never used twice: a handle of the past finds nobody.
+    var generation: UInt64
+    /// Nanoseconds, 0 for a timer that runs once.
+    var interval: UInt64
+    /// Neighbours in the bucket's list.
+    var next: TimerIndex
+    var previous: TimerIndex
+    /// Periods that the running call stands for, beside its own. Contract T6.
+    var missed: UInt32
+    var bucket: UInt16
+    var handler: TimerHandler
+}
+
+typealias TimerHandler = (_ loop: Loop, _ timer: Timer) -> Void
+
+/// Where a timer's node lies: chunk and place.
+struct TimerIndex: Hashable {
+    let rawValue: UInt32
+    static let none = TimerIndex(rawValue: .max)
+}
+
+/// The nodes: chunks of raw memory that never move, so a timer costs no allocation beside its closure, and memory
+/// follows what is live. Contract L12.
+///
+/// The unsafe memory is behind `TimerReference`, which is good until its node is freed.
+@safe struct TimerStore: ~Copyable {
+    private static let chunkBits: UInt32 = 8
+    private static let chunkCapacity = 1 << 8
+
+    @safe private struct Chunk {
+        var nodes: UnsafeMutablePointer<TimerNode>?
+        var live = 0
+        /// Nodes that were used once are linked through `next`; the others were never touched.
+        var freeHead = TimerIndex.none
+        var untouched = 0
+        /// Neighbours among the chunks with room; -1 for none.
+        var next = -1
+        var previous = -1
+    }
+
+    private var chunks: UnsafeMutablePointer<Chunk>
+    private var chunkCount = 0
+    private var chunkLimit = 0
+    /// The first chunk with room, and one without memory, if any; -1 for none.
+    private var withRoom = -1
+    private var vacantChunks: [Int] = []
+    private var emptyChunks = 0
+    private(set) var live = 0
+
+    init() { unsafe chunks = .allocate(capacity: 0) }
+
+    deinit {
+        for index in 0..<chunkCount { unsafe chunks[index].nodes?.deallocate() }
+        unsafe chunks.deallocate()
+    }
+
+    /// The node at an index that is known to be allocated.
+    @inline(__always)
+    subscript(index: TimerIndex) -> TimerReference {
+        let nodes = unsafe chunks[Int(index.rawValue >> Self.chunkBits)].nodes.unsafelyUnwrapped
+        return unsafe TimerReference(nodes + Int(index.rawValue & 255))
+    }
+
+    /// The node that a handle means, if it still lives.
+    func live(_ index: TimerIndex, _ generation: UInt64) -> TimerReference? {
+        let chunk = Int(index.rawValue >> Self.chunkBits)
+        guard chunk < chunkCount, unsafe chunks[chunk].nodes != nil else { return nil }
+        let used = unsafe Self.chunkCapacity - chunks[chunk].untouched
+        guard Int(index.rawValue & 255) < used else { return nil }
+        let node = self[index]
+        return node.value.generation == generation ? node : nil
+    }
+
+    /// Takes a node and fills it.
+    mutating func insert(_ node: consuming TimerNode) -> TimerIndex {
+        if withRoom < 0 { addChunk() }
+        let chunk = withRoom
+        let index: TimerIndex
+        if unsafe chunks[chunk].freeHead != .none {
+            index = unsafe chunks[chunk].freeHead
+            unsafe chunks[chunk].freeHead = self[index].value.next
+        } else {
+            let place = unsafe Self.chunkCapacity - chunks[chunk].untouched
+            unsafe chunks[chunk].untouched -= 1
+            index = TimerIndex(rawValue: UInt32(chunk) << Self.chunkBits | UInt32(place))
+        }
+        if unsafe chunks[chunk].live == 0 { emptyChunks -= 1 }
+        unsafe chunks[chunk].live += 1
+        if unsafe chunks[chunk].live == Self.chunkCapacity { unlinkChunk(chunk) }
+        self[index].initialize(node)
+        live += 1
+        return index
+    }
+
+    /// Frees a node; its handler is the caller's now.
+    mutating func remove(_ index: TimerIndex) -> TimerHandler {
+        let handler = self[index].takeHandler()
+        let chunk = Int(index.rawValue >> Self.chunkBits)
+        self[index].value.next = unsafe chunks[chunk].freeHead
+        unsafe chunks[chunk].freeHead = index
+        if unsafe chunks[chunk].live == Self.chunkCapacity { linkChunk(chunk) }
+        unsafe chunks[chunk].live -= 1
+        live -= 1
+        if unsafe chunks[chunk].live == 0 {
+            emptyChunks += 1
+            // One empty chunk is kept back, so that a timer alone does not allocate each time.
+            if emptyChunks > 1 { dropChunk(chunk) }
+        }
+        return handler
+    }
+
+    /// Every index that is allocated.
+    func forEach(_ body: (TimerIndex) -> Void) {
+        for chunk in 0..<chunkCount where unsafe chunks[chunk].live > 0 {
+            for place in 0..<(unsafe Self.chunkCapacity - chunks[chunk].untouched) {
+                let index = TimerIndex(rawValue: UInt32(chunk) << Self.chunkBits | UInt32(place))
+                if self[index].value.generation != 0 { body(index) }
+            }
+        }
+    }
+
+    private mutating func addChunk() {
+        let chunk: Int
+        if let vacant = vacantChunks.popLast() {
+            chunk = vacant
+        } else {
+            if chunkCount == chunkLimit { grow() }
+            chunk = chunkCount
+            chunkCount += 1
+        }
+        unsafe (chunks + chunk).initialize(
+            to: Chunk(nodes: .allocate(capacity: Self.chunkCapacity), untouched: Self.chunkCapacity))
+        emptyChunks += 1
+        linkChunk(chunk)
+    }
+
+    private mutating func grow() {
+        chunkLimit = max(4, chunkLimit * 2)
+        let larger = UnsafeMutablePointer<Chunk>.allocate(capacity: chunkLimit)
+        unsafe larger.moveInitialize(from: chunks, count: chunkCount)
+        unsafe chunks.deallocate()
+        unsafe chunks = larger
+    }
+
+    private mutating func dropChunk(_ chunk: Int) {
+        unlinkChunk(chunk)
+        unsafe chunks[chunk].nodes?.deallocate()
+        unsafe chunks[chunk].nodes = nil
+        vacantChunks.append(chunk)
+        emptyChunks -= 1
+    }
+
+    private mutating func linkChunk(_ chunk: Int) {
+        unsafe chunks[chunk].next = withRoom
+        unsafe chunks[chunk].previous = -1
+        if withRoom >= 0 { unsafe chunks[withRoom].previous = chunk }
+        withRoom = chunk
+    }
+
+    private mutating func unlinkChunk(_ chunk: Int) {
+        let next = unsafe chunks[chunk].next, previous = unsafe chunks[chunk].previous
+        if previous >= 0 { unsafe chunks[previous].next = next } else { withRoom = next }
+        if next >= 0 { unsafe chunks[next].previous = previous }
+    }
+}
+
+/// A node, by reference.
+@safe struct TimerReference {
+    private let pointer: UnsafeMutablePointer<TimerNode>
+
+    @inline(__always) fileprivate init(_ pointer: UnsafeMutablePointer<TimerNode>) { unsafe self.pointer = pointer }
+
+    var value: TimerNode {
+        @inline(__always) _read { yield unsafe pointer.pointee }
+        @inline(__always) nonmutating _modify { yield unsafe &pointer.pointee }
+    }
+
+    fileprivate func initialize(_ node: consuming TimerNode) { unsafe pointer.initialize(to: node) }
+
+    /// Moves the closure out; the rest of the node stays readable, as a dead one.
+    fileprivate func takeHandler() -> TimerHandler {
+        let handler = unsafe pointer.move().handler
+        unsafe pointer.initialize(to: TimerNode(
+            deadline: 0, order: 0, generation: 0, interval: 0, next: .none, previous: .none, missed: 0, bucket: 0,
+            handler: { _, _ in }))
+        return handler
+    }
+}

@@ -1,0 +1,391 @@
+internal import CLinux
+
+/// The watchers of one loop: the table, and how it is kept in step with the kernel's set.
+///
+/// A class of its own, so that a `Watcher` which the user keeps holds this and not the loop: a connection that keeps
+/// its watcher makes no cycle through the loop. The loop empties it when it goes. Contract W12.
+///
+/// - Threads: the loop's only. Handles check that at their door.
+/// - Bound: a slot per watcher; records of ended watchers until the end of the turn.
+final class WatcherSet {
+    var table = WatcherTable()
+    var backend: EpollBackend
+    /// The thread that made the loop. Contract L1.
+    let thread = clinux_thread()
+    /// Between the fetching of a batch and the end of its dispatch: changes of interest are collected.
+    var isInTurn = false
+    var isClosed = false
+    /// Counts turns; wraps. Compared with `WatcherSlot.removalTurn` only.
+    var turn: UInt32 = 1
+
+    private(set) var count = 0
+    private(set) var parked = 0
+    /// Of `count`, the loop's own.
+    private(set) var internalCount = 0
+    private(set) var staleEvents: UInt64 = 0
+    private(set) var vanished: UInt64 = 0
+    private(set) var rebuilds: UInt64 = 0
+    private var lastGeneration: UInt64 = 0
+    /// Watchers whose kernel mask the end of the turn may have to change.
+    private var changes: [Token] = []
+    /// Handlers of ended watchers, still owned because one of them may be running. Contract W12.
+    private var retired: [WatcherRecord] = []
+    private var isReleasing = false
+    /// An event came for a watcher that ended in an earlier turn, so the kernel's set holds what we cannot name.
+    private var hasLeftovers = false
+    private var lastRebuild = Instant(nanoseconds: 0)
+    /// What a foreign loop polls, once one has asked. Contract L6.
+    var outer: OuterEpoll?
+
+    init() throws(LoopError) { backend = try EpollBackend() }
+
+    deinit { close() }
+
+    // MARK: Beginning and ending
+
+    /// Contract W1, W2, W8. The kernel is asked first: if it refuses, nothing has changed.
+    func watch(
+        _ descriptor: CInt, _ record: consuming WatcherRecord, _ traits: WatcherTraits, _ interest: Interest
+    ) throws(LoopError) -> Watcher {
+        guard !isClosed else { throw .closed }
+        guard descriptor >= 0 else { throw .system(SystemError(call: "epoll_ctl ADD", code: EBADF)) }
+        var traits = traits
+        if record.read != nil { traits.insert(.hasRead) }
+        if record.write != nil { traits.insert(.hasWrite) }
+        if record.error != nil { traits.insert(.hasError) }
+
+        var new = WatcherSlot()
+        new.generation = nextGeneration()
+        new.traits = traits
+        new.setInterest(interest)
+        new.kernelMask = new.wantedMask
+        let token = Token(descriptor, new.generation)
+
+        let slot = table.makeSlot(descriptor)
+        let old = slot.value
+        let isReplacement = old.generation != 0
+        guard !old.traits.contains(.internal) else { throw .internalDescriptor(descriptor) }
+        // EPOLLEXCLUSIVE cannot be given to, or taken from, what is in the set already.
+        let isModifiable = !old.traits.union(traits).contains(.exclusive) && !old.state.contains(.parked)
+        var result: CInt
+        if isReplacement, isModifiable {
+            result = backend.modify(descriptor, new.kernelMask, token)
+            // The old watcher's file was closed and its number is another file's now: Contract W9.
+            if result == -ENOENT { result = backend.add(descriptor, new.kernelMask, token) }
+        } else {
+            if isReplacement { _ = backend.remove(descriptor) }
+            result = backend.add(descriptor, new.kernelMask, token)
+            // A copy of the file was given the number of a descriptor that was closed unwatched (dup2): the
+            // kernel's entry is still there.
+            if result == -EEXIST, !traits.contains(.exclusive) {
+                result = backend.modify(descriptor, new.kernelMask, token)
+            }
+            if result < 0, isReplacement, !old.state.contains(.parked) {
+                _ = backend.add(descriptor, old.kernelMask, Token(descriptor, old.generation))
+            }
+        }
+        try check("epoll_ctl", result)
+
+        if isReplacement { end(descriptor, slot) }
+        unsafe new.record = Unmanaged.passRetained(record)
+        new.removalTurn = slot.value.removalTurn
+        slot.value = new
+        table.populate(descriptor)
+        count += 1
+        if traits.contains(.internal) { internalCount += 1 }
+        if !isInTurn { releaseRetired() }
+        return Watcher(owner: self, descriptor: descriptor, generation: new.generation)
+    }
+
+    /// Never used twice. A low half of zero is left out: in a token it would mean every vacant slot.
+    private func nextGeneration() -> UInt64 {
+        lastGeneration += 1
+        if UInt32(truncatingIfNeeded: lastGeneration) == 0 { lastGeneration += 1 }
+        return lastGeneration
+    }
+
+    /// Contract W3. The kernel forgets the descriptor at once, since the user may close it next.
+    func unwatch(_ descriptor: CInt, _ slot: WatcherReference) {
+        if !slot.value.state.contains(.parked) {
+            // EBADF or ENOENT: closed already, and the kernel forgot it then. Nothing is left to undo.
+            _ = backend.remove(descriptor)
+        }
+        end(descriptor, slot)
+        if !isInTurn { finishTurn() }
+    }
+
+    /// Forgets a watcher. Its record lives on until the callback that may be running has returned.
+    private func end(_ descriptor: CInt, _ slot: WatcherReference) {
+        if slot.value.state.contains(.parked) { parked -= 1 }
+        if slot.value.traits.contains(.internal) { internalCount -= 1 }
+        if let record = unsafe slot.value.record { retired.append(unsafe record.takeRetainedValue()) }
+        var vacant = WatcherSlot()
+        vacant.removalTurn = turn
+        slot.value = vacant
+        table.vacate(descriptor)
+        count -= 1
+    }
+
+    /// The watcher's descriptor was closed behind our back: it ends without a word. Contract W9.
+    private func vanish(_ descriptor: CInt, _ slot: WatcherReference) {
+        vanished += 1
+        end(descriptor, slot)
+    }
+
+    /// Releases the records of ended watchers, within a budget: a release may run user code. Contract W12, L13.
+    private func releaseRetired() {
+        guard !retired.isEmpty, !isReleasing else { return }
+        isReleasing = true
+        for _ in 0..<Budget.releases {
+            guard let record = retired.popLast() else { break }
+            _ = consume record  // the user's `deinit`s run here, and may call the loop
+        }
+        isReleasing = false
+    }
+
+    var hasRetired: Bool { !retired.isEmpty }
+
+    // MARK: Interest
+
+    /// Contract W5: at once outside a turn, once at its end inside. A change that fails changes nothing.
+    func setInterest(_ interest: Interest, _ descriptor: CInt, _ slot: WatcherReference) throws(LoopError) {
+        let before = slot.value
+        guard before.interest != interest else { return }
+        slot.value.setInterest(interest)
+        do throws(LoopError) { try apply(descriptor, slot) } catch {
+            slot.value = before
+            throw error
+        }
+    }
+
+    /// Contract W7.
+    func rearm(_ descriptor: CInt, _ slot: WatcherReference) throws(LoopError) {
+        guard slot.value.state.contains(.disarmed) else { return }
+        let before = slot.value
+        slot.value.state.remove(.disarmed)
+        // Re-armed in the turn that delivered it: this watcher is better off without EPOLLONESHOT, because then
+        // nothing need be said to the kernel next time.
+        if before.state.contains(.deliveredNow) { slot.value.state.remove(.carriesOneshot) }
+        do throws(LoopError) { try apply(descriptor, slot) } catch {
+            slot.value = before
+            throw error
+        }
+    }
+
+    /// Brings the kernel's mask in step: now, or with the other changes of the turn.
+    private func apply(_ descriptor: CInt, _ slot: WatcherReference) throws(LoopError) {
+        if slot.value.state.contains(.parked) {
+            guard !slot.value.steps.isDisjoint(with: [.read, .write]) else { return }
+            return try unpark(descriptor, slot)
+        }
+        if slot.value.traits.contains(.exclusive) { return try replaceExclusive(descriptor, slot) }
+        if isInTurn { return noteChange(descriptor, slot) }
+        try check("epoll_ctl MOD", modify(descriptor, slot))
+    }
+
+    private func noteChange(_ descriptor: CInt, _ slot: WatcherReference) {
+        guard !slot.value.state.contains(.changed) else { return }
+        slot.value.state.insert(.changed)
+        changes.append(Token(descriptor, slot.value.generation))
+    }
+
+    /// One MOD, or none where the kernel's mask is what it should be and it has nothing to repeat.
+    private func modify(_ descriptor: CInt, _ slot: WatcherReference) -> CInt {
+        let wanted = slot.value.wantedMask
+        let repeats = slot.value.state.contains(.dropped) && slot.value.steps != .error && !slot.value.steps.isEmpty
+        guard wanted != slot.value.kernelMask || repeats else { return 0 }
+        let result = backend.modify(descriptor, wanted, Token(descriptor, slot.value.generation))
+        if result == 0 {
+            slot.value.kernelMask = wanted
+            if repeats { slot.value.state.remove(.dropped) }
+        }
+        return result
+    }
+
+    /// The kernel refuses a MOD of an exclusive entry: out and in again. Out of the set it can miss nothing, since
+    /// adding what is ready reports it.
+    private func replaceExclusive(_ descriptor: CInt, _ slot: WatcherReference) throws(LoopError) {
+        _ = backend.remove(descriptor)
+        let token = Token(descriptor, slot.value.generation)
+        try check("epoll_ctl ADD", backend.add(descriptor, slot.value.wantedMask, token))
+        slot.value.kernelMask = slot.value.wantedMask
+    }
+
+    // MARK: Parking
+
+    /// An event that nobody can take. HUP and ERR cannot be masked, and would be reported for ever: out of the
+    /// kernel's set with it, until the interest changes. Contract W10.
+    func park(_ descriptor: CInt, _ slot: WatcherReference) {
+        _ = backend.remove(descriptor)
+        slot.value.state.insert(.parked)
+        slot.value.state.remove(.dropped)
+        slot.value.kernelMask = 0
+        parked += 1
+    }
+
+    private func unpark(_ descriptor: CInt, _ slot: WatcherReference) throws(LoopError) {
+        let token = Token(descriptor, slot.value.generation)
+        let mask = slot.value.wantedMask
+        try check("epoll_ctl ADD", backend.add(descriptor, mask, token))
+        slot.value.state.remove(.parked)
+        slot.value.kernelMask = mask
+        parked -= 1
+    }
+
+    // MARK: The rare cases of dispatch
+
+    /// A oneshot is about to deliver its event. Contract W7.
+    func disarm(_ descriptor: CInt, _ slot: WatcherReference) {
+        slot.value.state.formUnion([.disarmed, .deliveredNow])
+        if slot.value.kernelMask & WatcherSlot.kernelOneshot != 0 { slot.value.kernelMask = WatcherSlot.silentMask }
+        noteChange(descriptor, slot)
+    }
+
+    /// An event of a live watcher for which no step is enabled at this moment.
+    func unclaimed(_ events: UInt32, _ descriptor: CInt, _ slot: WatcherReference) {
+        if slot.value.kernelMask & WatcherSlot.kernelOneshot != 0 { slot.value.kernelMask = WatcherSlot.silentMask }
+        if events & Readiness.unasked != 0 { return park(descriptor, slot) }
+        // Disabled after the batch was fetched. The kernel repeats what is level-triggered by itself.
+        dropped(descriptor, slot)
+    }
+
+    /// A step of an edge or a oneshot was skipped because it is disabled: enabling it must report it anew.
+    func dropped(_ descriptor: CInt, _ slot: WatcherReference) {
+        guard !slot.value.traits.isDisjoint(with: [.edgeTriggered, .oneshot]) else { return }
+        slot.value.state.insert(.dropped)
+        noteChange(descriptor, slot)
+    }
+
+    /// An event whose watcher is gone. It is expected in the turn in which the watcher ended; later it means that
+    /// a copy of a closed descriptor is still in the kernel's set. Contract W9.
+    func stale(_ token: Token) {
+        staleEvents += 1
+        if let slot = table.slot(token.descriptor), slot.value.removalTurn == turn { return }
+        hasLeftovers = true
+    }
+
+    // MARK: The end of a turn
+
+    /// Hands the turn's changes to the kernel, once each, and lets go of what ended. Contract W5, W12.
+    func finishTurn() {
+        flushChanges()
+        if hasLeftovers { rebuild() }
+        // From here on changes go to the kernel at once: what a release runs below must not wait for another turn.
+        isInTurn = false
+        releaseRetired()
+        if !isReleasing { table.prune() }
+    }
+
+    private func flushChanges() {
+        guard !changes.isEmpty else { return }
+        for token in changes {
+            guard let slot = table.live(token) else { continue }
+            slot.value.state.remove([.changed, .deliveredNow])
+            if slot.value.state.contains(.parked) { continue }
+            if slot.value.state.contains(.disarmed), !slot.value.traits.contains(.edgeTriggered) {
+                slot.value.state.insert(.carriesOneshot)
+            }
+            // However it fails, the descriptor is not the one that we were given. Nothing is added: the number
+            // may be a stranger's by now.
+            if modify(token.descriptor, slot) < 0 { vanish(token.descriptor, slot) }
+        }
+        changes.removeAll(keepingCapacity: true)
+    }
+
+    /// Asks the kernel whether these watchers' descriptors are still the ones that it was given. One closed unwatched
+    /// while a copy of it lives goes on reporting under its old name, and only the kernel can tell. Contract W9.
+    func audit(_ events: Range<Int>) {
+        for index in events {
+            let token = backend.event(index).token
+            guard let slot = table.live(token), slot.value.traits.isDisjoint(with: [.edgeTriggered, .exclusive]),
+                slot.value.state.isDisjoint(with: .parked), !slot.value.state.contains(.changed)
+            else { continue }
+            if backend.modify(token.descriptor, slot.value.kernelMask, token) < 0 { vanish(token.descriptor, slot) }
+        }
+    }
+
+    /// Makes the kernel's set anew from the table, which is the only cure for entries that no number names any more.
+    /// At most once a second, so that a peer who holds copies cannot buy work by the packet. Contract W9.
+    private func rebuild() {
+        let now = Instant.now
+        guard lastRebuild.nanoseconds == 0 || lastRebuild.advanced(by: .seconds(1)) <= now else { return }
+        lastRebuild = now
+        guard let fresh = try? EpollBackend() else { return }  // no descriptor to be had: the old set serves on
+        var isComplete = true
+        var gone: [Token] = []
+        table.forEach { descriptor, slot in
+            guard isComplete, !slot.value.state.contains(.parked) else { return }
+            let token = Token(descriptor, slot.value.generation)
+            let mask = slot.value.kernelMask
+            // The old set knows whether the number still means the file that was watched.
+            let isOurs = slot.value.traits.contains(.exclusive) || backend.modify(descriptor, mask, token) == 0
+            guard isOurs else { return gone.append(token) }
+            let result = fresh.add(descriptor, mask, token)
+            if result == -EBADF || result == -EPERM { gone.append(token) } else if result < 0 { isComplete = false }
+        }
+        guard isComplete else { return }
+        hasLeftovers = false
+        rebuilds += 1
+        outer?.replace(backend.descriptor, fresh.descriptor)
+        backend = fresh
+        for token in gone {
+            guard let slot = table.live(token) else { continue }
+            vanished += 1
+            end(token.descriptor, slot)
+        }
+    }
+
+    /// Everything that is left goes: the user's handlers first, then the descriptor of the set.
+    func close() {
+        guard !isClosed else { return }
+        isClosed = true
+        var live: [Token] = []
+        table.forEach { descriptor, slot in live.append(Token(descriptor, slot.value.generation)) }
+        for token in live {
+            guard let slot = table.live(token) else { continue }
+            end(token.descriptor, slot)
+        }
+        while let record = retired.popLast() { _ = consume record }
+        outer = nil
+    }
+}
+
+extension WatcherSlot {
+    static let kernelOneshot = UInt32(CLINUX_EPOLLONESHOT)
+    /// A disarmed oneshot. Not mask 0, which would still report HUP and ERR; this reports them once at most, and the
+    /// loop passes over that.
+    static let silentMask = kernelOneshot
+    static let kernelEdge: UInt32 = 1 << 31
+    static let kernelExclusive = UInt32(CLINUX_EPOLLEXCLUSIVE)
+
+    mutating func setInterest(_ new: Interest) {
+        interest = new
+        steps = []
+        if traits.contains(.hasRead), !new.isDisjoint(with: [.read, .priority, .readHangup]) { steps.insert(.read) }
+        if traits.contains(.hasWrite), new.contains(.write) { steps.insert(.write) }
+        if traits.contains(.hasError) { steps.insert(.error) }
+    }
+
+    /// What the kernel's set should hold. Never anything for which there is no handler: it would only spin.
+    var wantedMask: UInt32 {
+        if state.contains(.disarmed) { return Self.silentMask }
+        var asked = interest
+        if !traits.contains(.hasRead) { asked.subtract([.read, .priority, .readHangup]) }
+        if !traits.contains(.hasWrite) { asked.remove(.write) }
+        var mask = asked.mask
+        if traits.contains(.edgeTriggered) { mask |= Self.kernelEdge }
+        if traits.contains(.exclusive) { mask |= Self.kernelExclusive }
+        // A level-triggered oneshot starts without EPOLLONESHOT: the loop disarms it in its own table, and tells the
+        // kernel only if it is still disarmed at the end of the turn. Contract W7.
+        let carries = traits.contains(.edgeTriggered) || state.contains(.carriesOneshot)
+        if traits.contains(.oneshot), carries { mask |= Self.kernelOneshot }
+        return mask
+    }
+}
+
+/// How much of one kind a turn does before everything else has had its share. Contract L13.
+enum Budget {
+    static let releases = 4096
+    static let timers = 4096
+    static let deferred = 4096
+}
