@@ -15,6 +15,7 @@ extension Loop {
     ///   - exclusive: EPOLLEXCLUSIVE, for one listener in several loops; not with `oneshot` or `readHangup`.
     ///   - priority: asks for exceptional data too.
     ///   - readHangup: asks to be told when the peer will send no more.
+    ///   - interest: what to begin with, of that for which there is a handler; nil: all of it.
     /// - Throws: the kernel's errno: EBADF (also for a negative number), EPERM for what cannot be polled, such as a
     ///   regular file, ENOSPC, ENOMEM, ELOOP, EINVAL for `exclusive` with what does not go with it. Then nothing has
     ///   changed. Contract W8. `.internalDescriptor` for one of the loop's own. Contract E3.
@@ -22,7 +23,7 @@ extension Loop {
     public func watch(
         _ descriptor: CInt, read: Handler? = nil, write: Handler? = nil, error: Handler? = nil,
         edgeTriggered: Bool = false, oneshot: Bool = false, exclusive: Bool = false,
-        priority: Bool = false, readHangup: Bool = false
+        priority: Bool = false, readHangup: Bool = false, interest: Interest? = nil
     ) throws(LoopError) -> Watcher {
         checkThread()
         var traits: WatcherTraits = []
@@ -33,13 +34,13 @@ extension Loop {
         if exclusive, oneshot || readHangup {
             throw .system(SystemError(call: "epoll_ctl ADD", code: EINVAL))
         }
-        var interest: Interest = []
-        if read != nil { interest.insert(.read) }
-        if write != nil { interest.insert(.write) }
-        if priority { interest.insert(.priority) }
-        if readHangup { interest.insert(.readHangup) }
-        return try watchers.watch(
-            descriptor, WatcherRecord(read: read, write: write, error: error), traits, interest)
+        var asked: Interest = []
+        if read != nil { asked.insert(.read) }
+        if write != nil { asked.insert(.write) }
+        if let interest { asked.formIntersection(interest) }
+        if priority { asked.insert(.priority) }
+        if readHangup { asked.insert(.readHangup) }
+        return try watchers.watch(descriptor, WatcherRecord(read: read, write: write, error: error), traits, asked)
     }
 
     /// As `watch` without data; the handlers get it as a fourth argument. It is released with them. Contract W1, W12.
@@ -48,14 +49,14 @@ extension Loop {
         _ descriptor: CInt, read: DataHandler<Data>? = nil, write: DataHandler<Data>? = nil,
         error: DataHandler<Data>? = nil, data: Data,
         edgeTriggered: Bool = false, oneshot: Bool = false, exclusive: Bool = false,
-        priority: Bool = false, readHangup: Bool = false
+        priority: Bool = false, readHangup: Bool = false, interest: Interest? = nil
     ) throws(LoopError) -> Watcher {
         func bound(_ handler: DataHandler<Data>?) -> Handler? {
             handler.map { handler in { loop, descriptor, watcher in handler(loop, descriptor, watcher, data) } }
         }
         return try watch(
             descriptor, read: bound(read), write: bound(write), error: bound(error), edgeTriggered: edgeTriggered,
-            oneshot: oneshot, exclusive: exclusive, priority: priority, readHangup: readHangup)
+            oneshot: oneshot, exclusive: exclusive, priority: priority, readHangup: readHangup, interest: interest)
     }
 
     /// Ends the watcher of a descriptor, if there is one; see `Watcher.cancel`. Idempotent. Contract W3.

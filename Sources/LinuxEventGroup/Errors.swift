@@ -1,0 +1,28 @@
+public import LinuxEvent
+
+/// Why a group could not start, or refused a call.
+public enum LoopGroupError: Error, Sendable, CustomStringConvertible {
+    /// A group has at least one thread, and no more than 4,096. Contract G1.
+    case invalidThreads(Int)
+    /// A bounded mailbox holds at least one task. Contract M3.
+    case invalidCapacity(Int)
+    /// A thread could not be made or pinned. All others were undone. Contract G1.
+    case thread(shard: Int, SystemError)
+    /// A shard's loop could not be made. All others were undone. Contract G1.
+    case loop(shard: Int, LoopError)
+    /// The start block threw on a shard. All others were undone. Contract G1.
+    case start(shard: Int, any Error)
+    /// A shard cannot wait for its own group to end. Contract G9.
+    case calledOnShard
+
+    public var description: String {
+        switch self {
+        case .invalidThreads(let count): "a group cannot have \(count) threads (1 to \(Router.shardLimit))"
+        case .invalidCapacity(let count): "a mailbox cannot be bounded at \(count) tasks"
+        case .thread(let shard, let error): "thread of shard \(shard): \(error)"
+        case .loop(let shard, let error): "loop of shard \(shard): \(error)"
+        case .start(let shard, let error): "start of shard \(shard): \(error)"
+        case .calledOnShard: "a shard cannot wait for the group it belongs to; use requestStop()"
+        }
+    }
+}

@@ -1,0 +1,167 @@
+internal import CLinux
+internal import LinuxEvent
+internal import Synchronization
+
+/// Independent loops on pinned threads of their own, and the ways between them.
+///
+///     let group = try LoopGroup { shard in … }            // the block runs on every shard
+///     group.shard(for: descriptor).post { shard in … }    // from any thread, lock-free
+///     let report = try group.stop(deadline: .seconds(5))
+///
+/// Each shard is one thread with one `Loop`, bound to one CPU, with all signals blocked. Shards share nothing but their
+/// mailboxes.
+///
+/// - Threads: any.
+/// - Lifetime: a group that is dropped without a stop runs on.
+public final class LoopGroup: Sendable {
+    /// Which shard runs where.
+    public let plan: Plan
+    let cores: [ShardCore]
+    private let router: Router
+    private let running: Latch
+    /// Threads that nobody has joined yet.
+    private let threads = Mutex<[UInt]>([])
+    private let failures = Mutex<[Int: LoopError]>([:])
+
+    /// Starts the shards: all, or none. Returns when the start block has returned on every one. Contract G1.
+    ///
+    /// - Parameters:
+    ///   - threads: how many; nil takes one per CPU that this process may run on.
+    ///   - mailboxCapacity: tasks on their way to one shard, beyond which a post is refused; nil for no bound.
+    ///   - name: threads are called "name-0", "name-1", …, cut to 15 bytes.
+    ///   - start: runs on each shard's thread before this returns. If it throws on one, all are undone.
+    /// - Throws: what failed first, and on which shard.
+    public init(
+        threads: Int? = nil, mailboxCapacity: Int? = nil, name: String = "shard",
+        start: @escaping @Sendable (_ shard: Shard) throws -> Void = { _ in }
+    ) throws(LoopGroupError) {
+        if let mailboxCapacity, mailboxCapacity < 1 { throw .invalidCapacity(mailboxCapacity) }
+        let plan = try Plan(threads: threads)
+        self.plan = plan
+        cores = plan.shards.map { ShardCore(index: $0.shard, placement: $0, capacity: mailboxCapacity) }
+        router = Router(shards: plan.shards.count)
+        running = Latch(plan.shards.count)
+        try launch(Launch(group: self, start: start), name: name)
+    }
+
+    // MARK: Shards
+
+    public var count: Int { cores.count }
+
+    public var shards: [ShardReference] { cores.map(ShardReference.init) }
+
+    public subscript(index: Int) -> ShardReference { ShardReference(core: cores[index]) }
+
+    /// The shard that a descriptor belongs to: a pure hash of its number. Contract G4.
+    public func shard(for descriptor: CInt) -> ShardReference {
+        shard(forKey: UInt64(UInt32(bitPattern: descriptor)))
+    }
+
+    /// The shard that any key belongs to, by the same hash. Contract G4.
+    public func shard(forKey key: UInt64) -> ShardReference {
+        ShardReference(core: cores[router.shard(of: key)])
+    }
+
+    /// As `self[index].post(task)`.
+    @discardableResult
+    public func post(to index: Int, _ task: sending @escaping ShardTask) -> PostResult { cores[index].post(task) }
+
+    func owns(_ core: ShardCore) -> Bool { core.index < cores.count && cores[core.index] === core }
+
+    // MARK: Starting
+
+    private func launch(_ launch: Launch, name: String) throws(LoopGroupError) {
+        for core in cores {
+            let context = unsafe Unmanaged.passRetained(ShardThread(core: core, launch: launch))
+            var handle: UInt = 0
+            let result = unsafe clinux_thread_start(
+                &handle, "\(name)-\(core.index)", { unsafe ShardThread.main($0) }, context.toOpaque())
+            if result == 0 {
+                threads.withLock { $0.append(handle) }
+            } else {
+                unsafe context.release()
+                launch.loops.fail(.thread(shard: core.index, SystemError(call: "pthread_create", code: -result)))
+                running.countDown()
+            }
+        }
+        // No thread goes on to the blocks unless all loops are made.
+        guard let failure = launch.loops.conclude() ?? launch.blocks.conclude() else { return }
+        running.wait()
+        join()
+        throw failure
+    }
+
+    /// A shard's thread has come to its end.
+    func threadEnded() { running.countDown() }
+
+    // MARK: Stopping
+
+    /// Asks all shards to stop, from any thread and any callback; never waits. Idempotent. Contract G9.
+    ///
+    /// New posts are refused from now on. Each shard ends its turn, runs what was posted before, releases its handlers
+    /// on its own thread, and closes its loop.
+    public func requestStop() {
+        for core in cores { core.requestStop() }
+    }
+
+    /// As `requestStop`, and waits until all shards have stopped, or the deadline has passed. Contract G9.
+    ///
+    /// A shard that has not ended by then is named in the report with the stage that it has reached; its mailbox is
+    /// closed, and what it held is not run any more.
+    /// - Throws: `.calledOnShard` on a thread of this group.
+    @available(*, noasync, message: "blocks the thread; use requestStop()")
+    @discardableResult
+    public func stop(deadline: Duration) throws(LoopGroupError) -> StopReport {
+        try refuseOnShard()
+        let start = Instant.now
+        requestStop()
+        if running.wait(until: start.advanced(by: deadline)) {
+            join()
+        } else {
+            for core in cores where core.stopStage != .stopped { core.abandon() }
+        }
+        return report(since: start)
+    }
+
+    /// Waits until the group has stopped, by whomever. Contract G9.
+    ///
+    /// - Throws: `.calledOnShard` on a thread of this group.
+    @available(*, noasync, message: "blocks the thread; use requestStop()")
+    @discardableResult
+    public func wait() throws(LoopGroupError) -> StopReport {
+        try refuseOnShard()
+        let start = Instant.now
+        running.wait()
+        join()
+        return report(since: start)
+    }
+
+    private func refuseOnShard() throws(LoopGroupError) {
+        if let shard = Shard.current, shard.group === self { throw .calledOnShard }
+    }
+
+    /// Whoever comes first joins the threads, which have all said that they end.
+    private func join() {
+        let ended = threads.withLock { threads in
+            defer { threads = [] }
+            return threads
+        }
+        for thread in ended { _ = clinux_thread_join(thread) }
+    }
+
+    /// A shard's loop failed; the report will say so.
+    func note(_ error: LoopError, onShard index: Int) { failures.withLock { $0[index] = error } }
+
+    private func report(since start: Instant) -> StopReport {
+        let failures = self.failures.withLock { $0 }
+        return StopReport(
+            duration: start.duration(to: .now),
+            shards: cores.map { core in
+                StopReport.ShardStop(
+                    shard: core.index, stage: core.stopStage,
+                    tasksDrained: core.tasksDrained.load(ordering: .relaxed),
+                    tasksAbandoned: core.tasksAbandoned.load(ordering: .relaxed),
+                    watchersOpen: core.watchersAtEnd.load(ordering: .relaxed), failure: failures[core.index])
+            })
+    }
+}

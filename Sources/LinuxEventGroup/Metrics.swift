@@ -1,0 +1,94 @@
+internal import CLinux
+internal import Synchronization
+
+/// What one shard has done and how it stands, at about one moment. Contract G10.
+public struct ShardMetrics: Hashable, Sendable {
+    public let shard: Int
+    public let cpu: Int
+    public let turns: UInt64
+    /// Events of descriptors that the shard watches.
+    public let events: UInt64
+    /// Tasks run.
+    public let tasks: UInt64
+    /// How often the shard said that it goes to sleep.
+    public let sleeps: UInt64
+    /// Sleeps ended by a post, counted by the posters at the write.
+    public let wakesSent: UInt64
+    /// Sleeps ended by anything else. At rest `sleeps` = `wakesSent` + `selfDisarms` + (1 if asleep). Contract M4.
+    public let selfDisarms: UInt64
+    /// Tasks that the last look into the mailbox found, and the most that one ever did.
+    public let depth: UInt64
+    public let depthMax: UInt64
+    /// Descriptors watched.
+    public let watchers: Int
+    /// CPU time of the shard's thread, by its own clock.
+    public let busyNanoseconds: UInt64
+
+    /// Tasks that needed no wake of their own.
+    public var wakesSuppressed: UInt64 { tasks > wakesSent ? tasks - wakesSent : 0 }
+}
+
+/// Written by the shard once per turn, `wakesSent` by its posters beside a system call each; read by anyone.
+struct ShardCounters: ~Copyable, Sendable {
+    let turns = Atomic<UInt64>(0)
+    let events = Atomic<UInt64>(0)
+    let tasks = Atomic<UInt64>(0)
+    let sleeps = Atomic<UInt64>(0)
+    let selfDisarms = Atomic<UInt64>(0)
+    let depth = Atomic<UInt64>(0)
+    let depthMax = Atomic<UInt64>(0)
+    /// Tasks taken and not run.
+    let backlog = Atomic<UInt64>(0)
+    let watchers = Atomic<Int>(0)
+    let wakesSent = Atomic<UInt64>(0)
+    let cpuTime = ThreadClock()
+}
+
+/// The CPU time of one thread, readable from others, also after its end.
+struct ThreadClock: ~Copyable, Sendable {
+    private static let none = Int.min
+    private let clock = Atomic<Int>(Self.none)
+    private let atEnd = Atomic<UInt64>(0)
+
+    /// On the thread itself, as it starts.
+    func start() {
+        var clock: CInt = 0
+        if unsafe clinux_thread_cpu_clock(&clock) == 0 { self.clock.store(Int(clock), ordering: .releasing) }
+    }
+
+    /// On the thread itself, as its last act: a clock of a thread that is gone cannot be read.
+    func end() {
+        atEnd.store(nanoseconds, ordering: .releasing)
+        clock.store(Self.none, ordering: .releasing)
+    }
+
+    var nanoseconds: UInt64 {
+        let clock = self.clock.load(ordering: .acquiring)
+        var time: UInt64 = 0
+        guard clock != Self.none, unsafe clinux_clock_ns(CInt(clock), &time) == 0 else {
+            return atEnd.load(ordering: .acquiring)
+        }
+        return time
+    }
+}
+
+extension ShardCore {
+    var metrics: ShardMetrics {
+        ShardMetrics(
+            shard: index, cpu: placement.cpu, turns: counters.value.turns.load(ordering: .relaxed),
+            events: counters.value.events.load(ordering: .relaxed),
+            tasks: counters.value.tasks.load(ordering: .relaxed),
+            sleeps: counters.value.sleeps.load(ordering: .relaxed),
+            wakesSent: counters.value.wakesSent.load(ordering: .relaxed),
+            selfDisarms: counters.value.selfDisarms.load(ordering: .relaxed),
+            depth: counters.value.depth.load(ordering: .relaxed),
+            depthMax: counters.value.depthMax.load(ordering: .relaxed),
+            watchers: counters.value.watchers.load(ordering: .relaxed),
+            busyNanoseconds: counters.value.cpuTime.nanoseconds)
+    }
+}
+
+extension LoopGroup {
+    /// A snapshot of all shards, from any thread at any time; no shard is stopped or woken for it. Contract G10.
+    public var metrics: [ShardMetrics] { cores.map(\.metrics) }
+}

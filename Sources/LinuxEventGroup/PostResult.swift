@@ -1,0 +1,11 @@
+/// What became of a post. A refused task comes back: nothing is dropped in silence. Contract M1.
+public enum PostResult {
+    /// It will run on the shard's thread, exactly once.
+    case posted
+    /// A bounded mailbox has no room.
+    case full(ShardTask)
+    /// The shard stops, or has stopped.
+    case closed(ShardTask)
+
+    public var isPosted: Bool { if case .posted = self { true } else { false } }
+}

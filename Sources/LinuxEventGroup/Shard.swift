@@ -1,0 +1,200 @@
+internal import CLinux
+public import LinuxEvent
+internal import Synchronization
+
+/// One shard, on its own thread: what start blocks, tasks and callbacks get.
+///
+/// All state that hangs on a shard needs no lock: its callbacks run on its thread, one at a time. Contract G6.
+///
+/// - Threads: its own only. To others give its `reference`.
+public final class Shard {
+    /// Its number in the group, from 0.
+    public let index: Int
+    /// The shard's loop; made on this thread, and closed by it at the end. `loop.stop()` stops the whole group.
+    public let loop: Loop
+    public let group: LoopGroup
+    let core: ShardCore
+    /// Tasks that were taken from the mailbox or posted by this shard itself, in order, and have not run.
+    private var backlog = TaskChain()
+    private var nodes: FreeNodes
+    private var returning: ReturningNodes
+    private var counts = Counts()
+
+    /// How many tasks run in one turn before descriptors and timers have their share. Contract M7, L13.
+    private static let taskBudget = 1024
+
+    init(core: ShardCore, loop: Loop, group: LoopGroup) {
+        index = core.index
+        self.core = core
+        self.loop = loop
+        self.group = group
+        nodes = FreeNodes(core.pool)
+        returning = ReturningNodes(group.cores.map(\.pool))
+    }
+
+    /// The shard that the calling thread is; nil on other threads. Contract G6.
+    public static var current: Shard? { unsafe currentUnmanaged?.takeUnretainedValue() }
+
+    /// As `current`, without counting a reference: good while the thread is that shard.
+    @inline(__always)
+    static var currentUnmanaged: Unmanaged<Shard>? {
+        guard let slot = unsafe clinux_thread_slot_get() else { return nil }
+        return unsafe Unmanaged<Shard>.fromOpaque(slot)
+    }
+
+    /// Makes the calling thread this shard, or no shard.
+    private static func setCurrent(_ shard: Shard?) {
+        unsafe clinux_thread_slot_set(shard.map { unsafe Unmanaged.passUnretained($0).toOpaque() })
+    }
+
+    public var reference: ShardReference { ShardReference(core: core) }
+
+    // MARK: Posting from this shard
+
+    /// Posts to this shard itself: runs after what waits already, in a later turn's share. Contract M7.
+    @discardableResult
+    public func post(_ task: sending @escaping ShardTask) -> PostResult { core.post(task) }
+
+    /// The sender's half of a post by a shard's thread.
+    func submit(_ task: @escaping ShardTask, to target: ShardCore) -> PostResult {
+        if target === core { return submitToSelf(task) }
+        // Nodes come home through the target's group: to another group ours would be lost.
+        guard group.owns(target) else { return target.pushForeign(task) }
+        let node = nodes.take()
+        let result = target.push(node, task)
+        if !result.isPosted { nodes.putBack(node) }
+        return result
+    }
+
+    /// A shard's own posts stand in line behind its present work, without any atomic. Contract M7.
+    private func submitToSelf(_ task: @escaping ShardTask) -> PostResult {
+        guard core.stopStage.rawValue < StopStage.closing.rawValue else { return .closed(task) }
+        let node = nodes.take()
+        node.fill(task)
+        backlog.append(node)
+        return .posted
+    }
+
+    // MARK: Turns
+
+    /// Runs on the shard's thread from its start to its end. Contract G9.
+    func live(_ launch: Launch) {
+        Self.setCurrent(self)
+        if launch.blocks.rendezvous(on: index, { () throws(LoopGroupError) in
+            do { try launch.start(self) } catch { throw .start(shard: index, error) }
+        }) {
+            do throws(LoopError) { try run() } catch {
+                group.note(error, onShard: index)
+                group.requestStop()
+            }
+        } else {
+            core.abandonTasks()  // a shard could not start, so the group never was
+        }
+        end()
+        Self.setCurrent(nil)
+    }
+
+    /// Turns until the group stops: the loop's two steps, and the mailbox after them. Contract L15, M7.
+    private func run() throws(LoopError) {
+        while !core.isRefusing {
+            try wait()
+            let turn = try loop.dispatch()
+            if turn.stopped { group.requestStop() }
+            counts.turns += 1
+            counts.events += UInt64(turn.events)
+            runTasks(atMost: Self.taskBudget)
+            counts.watchers = loop.statistics.watchers
+            publish()
+        }
+    }
+
+    /// Waits for events and posts alike, and takes what was posted.
+    private func wait() throws(LoopError) {
+        if backlog.isEmpty {
+            // Nodes must not sleep here while their owners allocate new ones.
+            returning.sendAll()
+            if core.mailbox.sleep() {
+                counts.sleeps += 1
+                try loop.wait()
+                return take()
+            }
+        }
+        try loop.wait(timeout: .zero)
+        take()
+    }
+
+    private func take() {
+        let taken = core.mailbox.take()
+        if taken.wasSleeping { counts.selfDisarms += 1 }
+        counts.depth = UInt64(taken.tasks.count)
+        counts.depthMax = max(counts.depthMax, counts.depth)
+        backlog.append(taken.tasks)
+        // Before they run: should one of them not return, this is what a stop finds.
+        core.counters.value.backlog.store(UInt64(backlog.count), ordering: .relaxed)
+    }
+
+    /// Runs what waits now, and no more: what a task posts has to wait for the next turn. Contract M7.
+    private func runTasks(atMost budget: Int) {
+        let due = min(backlog.count, budget)
+        for _ in 0..<due {
+            guard let node = backlog.popFirst() else { break }
+            let task = node.empty()
+            returning.add(node)
+            task(self)
+        }
+        counts.tasks += UInt64(due)
+        core.credits.giveBack(due)
+    }
+
+    // MARK: The end
+
+    /// Closes the word, runs what it held, and lets go of everything on its own thread. Contract G9.
+    private func end() {
+        core.reach(.draining)
+        let before = counts.tasks
+        backlog.append(core.mailbox.close())
+        while !backlog.isEmpty, !core.isAbandoned {
+            runTasks(atMost: Self.taskBudget)
+            core.counters.value.backlog.store(UInt64(backlog.count), ordering: .relaxed)
+        }
+        core.tasksDrained.store(counts.tasks - before, ordering: .relaxed)
+        core.watchersAtEnd.store(loop.statistics.watchers, ordering: .relaxed)
+        core.reach(.closing)
+        backlog.append(core.takeOrphans())
+        while let node = backlog.popFirst() {
+            _ = node.empty()  // destroyed here, where it may be, and not run
+            returning.add(node)
+        }
+        try? loop.close()
+        returning.sendAll()
+        counts.watchers = 0
+        publish()
+        core.reach(.stopped)
+    }
+
+    // MARK: Metrics
+
+    private struct Counts {
+        var turns: UInt64 = 0
+        var events: UInt64 = 0
+        var tasks: UInt64 = 0
+        var sleeps: UInt64 = 0
+        var selfDisarms: UInt64 = 0
+        var depth: UInt64 = 0
+        var depthMax: UInt64 = 0
+        var watchers = 0
+    }
+
+    /// Copies the plain counters to where others may read them. Relaxed: each stands for itself. Contract G10.
+    private func publish() {
+        core.counters.value.turns.store(counts.turns, ordering: .relaxed)
+        core.counters.value.events.store(counts.events, ordering: .relaxed)
+        core.counters.value.tasks.store(counts.tasks, ordering: .relaxed)
+        core.counters.value.sleeps.store(counts.sleeps, ordering: .relaxed)
+        core.counters.value.selfDisarms.store(counts.selfDisarms, ordering: .relaxed)
+        core.counters.value.depth.store(counts.depth, ordering: .relaxed)
+        core.counters.value.depthMax.store(counts.depthMax, ordering: .relaxed)
+        core.counters.value.backlog.store(UInt64(backlog.count), ordering: .relaxed)
+        core.counters.value.watchers.store(counts.watchers, ordering: .relaxed)
+    }
+}

@@ -1,0 +1,126 @@
+internal import CLinux
+internal import LinuxEvent
+internal import Synchronization
+
+/// What all threads may touch of one shard. Its thread-bound side is `Shard`.
+///
+/// - Threads: any, except where a member says otherwise.
+final class ShardCore: Sendable {
+    let index: Int
+    let placement: Plan.Placement
+    let mailbox = Mailbox()
+    let credits: Credits
+    let pool: NodePool
+    let counters = Isolated(ShardCounters())
+
+    /// Set once on the shard's thread, before anyone else can have a reason to ring.
+    private let waker = AtomicLazyReference<Waker>()
+    /// New tasks are refused from here on; those on their way are still run. Contract G9.
+    private let refuses = Atomic<Bool>(false)
+    private let stage = Atomic<UInt8>(StopStage.running.rawValue)
+    private let abandoned = Atomic<Bool>(false)
+    private let orphans = Atomic<UInt>(0)
+    let tasksAbandoned = Atomic<UInt64>(0)
+    /// Tasks run after the shard had noticed that it shall stop; and what it still watched then.
+    let tasksDrained = Atomic<UInt64>(0)
+    let watchersAtEnd = Atomic<Int>(0)
+
+    init(index: Int, placement: Plan.Placement, capacity: Int?) {
+        self.index = index
+        self.placement = placement
+        credits = Credits(limit: capacity)
+        pool = NodePool(origin: index)
+    }
+
+    // MARK: Posting
+
+    /// Contract M1. Whatever is refused is handed back.
+    func post(_ task: sending @escaping ShardTask) -> PostResult {
+        if refuses.load(ordering: .relaxed) { return .closed(task) }
+        guard credits.take() else { return .full(task) }
+        let result = submit(task)
+        if case .closed = result { credits.giveBack(1) }
+        return result
+    }
+
+    /// Past the limit and past the refusal, for what must arrive: only a closed word turns it back.
+    func submit(_ task: @escaping ShardTask) -> PostResult {
+        guard let sender = unsafe Shard.currentUnmanaged else { return pushForeign(task) }
+        return unsafe sender._withUnsafeGuaranteedRef { $0.submit(task, to: self) }
+    }
+
+    /// For a thread that has no nodes which would come home to it.
+    func pushForeign(_ task: @escaping ShardTask) -> PostResult {
+        let node = TaskNode.allocateForeign()
+        let result = push(node, task)
+        if !result.isPosted { node.freeForeign() }
+        return result
+    }
+
+    /// Where the push is refused, the node is the caller's again.
+    @inline(__always)
+    func push(_ node: TaskNode, _ task: @escaping ShardTask) -> PostResult {
+        node.fill(task)
+        switch mailbox.push(node) {
+        case .pushed: return .posted
+        case .mustRing:
+            // The caller's reference to this object keeps the waker alive until its write has returned.
+            counters.value.wakesSent.wrappingAdd(1, ordering: .relaxed)
+            ring()
+            return .posted
+        case .closed: return .closed(node.empty())
+        }
+    }
+
+    /// Ends the shard's wait, whatever it waits for.
+    func ring() { waker.load()?.signal() }
+
+    func setWaker(_ waker: Waker) { _ = self.waker.storeIfNil(waker) }
+
+    // MARK: Stopping
+
+    var stopStage: StopStage {
+        // Acquiring, with `reach`: what the shard did before it reached the stage is visible.
+        StopStage(rawValue: stage.load(ordering: .acquiring)) ?? .running
+    }
+
+    func reach(_ stage: StopStage) { self.stage.store(stage.rawValue, ordering: .releasing) }
+
+    var isRefusing: Bool { refuses.load(ordering: .relaxed) }
+
+    /// Contract G9, phase one. The ring is not a post's: the shard may be awake, and then it is one wake too many.
+    func requestStop() {
+        refuses.store(true, ordering: .relaxed)
+        ring()
+    }
+
+    /// Tasks are not run any more, only destroyed.
+    var isAbandoned: Bool { abandoned.load(ordering: .acquiring) }
+
+    func abandonTasks() { abandoned.store(true, ordering: .releasing) }
+
+    /// Closes the box of a shard that missed the deadline. What it held is not run any more. It is not destroyed here
+    /// either, since it may hold what must die on its own thread: the shard does that if it ever comes back.
+    /// Contract G9.
+    func abandon() {
+        abandonTasks()  // before the word: a shard that finds its word closed must find this too
+        let chain = mailbox.close()
+        let held = UInt64(chain.count) + counters.value.backlog.load(ordering: .relaxed)
+        tasksAbandoned.wrappingAdd(held, ordering: .relaxed)
+        orphans.store(chain.firstBits, ordering: .releasing)
+    }
+
+    /// For the shard that came back after all: what `abandon` took from its box.
+    func takeOrphans() -> TaskChain { TaskChain(first: orphans.exchange(0, ordering: .acquiring)) }
+}
+
+/// How far a shard has come on its way out. Contract G9.
+public enum StopStage: UInt8, Hashable, Sendable {
+    /// It has not noticed that it shall stop: a callback or a task has not returned.
+    case running
+    /// It runs what it had taken.
+    case draining
+    /// It releases handlers and closes its loop: a `deinit` has not returned.
+    case closing
+    case stopped
+}
