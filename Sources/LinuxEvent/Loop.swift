@@ -112,7 +112,7 @@ public final class Loop {
         let internalEvents = counters.internalEvents
         let fetched = batch
         for index in 0..<fetched {
-            let event = watchers.backend.event(index)
+            let event = watchers.batch.event(index)
             deliver(event.events, to: event.token)
         }
         let turn = Turn(
@@ -148,8 +148,7 @@ public final class Loop {
         guard !watchers.isInTurn else { return }  // a batch is waiting for dispatch()
         let blocks = limit.blocks && !hasWork
         let isAlarmed = blocks ? try timers.arm(limit) : false
-        try watchers.backend.wait(blocking: blocks && !isAlarmed)
-        batch = watchers.backend.count
+        batch = try watchers.backend.wait(into: watchers.batch, blocking: blocks && !isAlarmed)
         watchers.isInTurn = true
         watchers.turn &+= 1
         isNowStale = true

@@ -8,7 +8,9 @@ internal import CLinux
 /// - Threads: the loop's only. Handles check that at their door.
 /// - Bound: a slot per watcher; records of ended watchers until the end of the turn.
 final class WatcherSet {
-    var table = WatcherTable()
+    // Constants over raw memory, both: a variable would be checked for exclusive access on every event.
+    let table = WatcherTable()
+    let batch = EventBatch()
     var backend: EpollBackend
     /// The thread that made the loop. Contract L1.
     let thread = clinux_thread()
@@ -296,7 +298,7 @@ final class WatcherSet {
     /// while a copy of it lives goes on reporting under its old name, and only the kernel can tell. Contract W9.
     func audit(_ events: Range<Int>) {
         for index in events {
-            let token = backend.event(index).token
+            let token = batch.event(index).token
             guard let slot = table.live(token), slot.value.traits.isDisjoint(with: [.edgeTriggered, .exclusive]),
                 slot.value.state.isDisjoint(with: .parked), !slot.value.state.contains(.changed)
             else { continue }

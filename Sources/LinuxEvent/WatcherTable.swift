@@ -94,23 +94,31 @@ struct WatcherState: OptionSet {
     private static let leafBits: CInt = 8
     private static let leafCapacity = 1 << 8
 
-    private var directory: UnsafeMutablePointer<UnsafeMutablePointer<WatcherSlot>?>
-    /// Watchers per leaf, beside the directory.
-    private var populations: UnsafeMutablePointer<UInt16>
-    private var leafCount: UInt32 = 0
-    /// Leaves that hold memory and no watcher.
-    private var emptyLeaves = 0
+    /// One word per leaf: a high number costs memory by the 256 numbers, and that only virtually.
+    @safe private struct Header {
+        var directory: UnsafeMutablePointer<UnsafeMutablePointer<WatcherSlot>?>
+        /// Watchers per leaf, beside the directory.
+        var populations: UnsafeMutablePointer<UInt16>
+        var leafCount: UInt32 = 0
+        /// Leaves that hold memory and no watcher.
+        var emptyLeaves = 0
+    }
+
+    private let header: UnsafeMutablePointer<Header>
 
     init() {
-        unsafe directory = .allocate(capacity: 0)
-        unsafe populations = .allocate(capacity: 0)
+        unsafe header = .allocate(capacity: 1)
+        unsafe header.initialize(to: Header(directory: .allocate(capacity: 0), populations: .allocate(capacity: 0)))
     }
 
     deinit {
-        for index in 0..<Int(leafCount) { unsafe directory[index]?.deallocate() }
-        unsafe directory.deallocate()
-        unsafe populations.deallocate()
+        for index in 0..<Int(leafCount) { unsafe header.pointee.directory[index]?.deallocate() }
+        unsafe header.pointee.directory.deallocate()
+        unsafe header.pointee.populations.deallocate()
+        unsafe header.deallocate()
     }
+
+    @inline(__always) private var leafCount: UInt32 { unsafe header.pointee.leafCount }
 
     /// The watcher that a token of the kernel's means, if it still lives. The one look-up of the hot path.
     @inline(__always)
@@ -132,68 +140,68 @@ struct WatcherState: OptionSet {
     @inline(__always)
     func slot(_ descriptor: CInt) -> WatcherReference? {
         let index = UInt32(bitPattern: descriptor >> Self.leafBits)
-        guard index < leafCount, let leaf = unsafe directory[Int(index)] else { return nil }
+        guard index < leafCount, let leaf = unsafe header.pointee.directory[Int(index)] else { return nil }
         return unsafe WatcherReference(leaf + Int(descriptor) & (Self.leafCapacity - 1))
     }
 
     /// The slot of a number, made if need be.
-    mutating func makeSlot(_ descriptor: CInt) -> WatcherReference {
+    func makeSlot(_ descriptor: CInt) -> WatcherReference {
         let index = UInt32(bitPattern: descriptor >> Self.leafBits)
         if index >= leafCount { grow(to: index + 1) }
-        if unsafe directory[Int(index)] == nil {
+        if unsafe header.pointee.directory[Int(index)] == nil {
             let leaf = Leaf.allocate(capacity: Self.leafCapacity)
             unsafe leaf.initialize(repeating: WatcherSlot(), count: Self.leafCapacity)
-            unsafe directory[Int(index)] = leaf
-            emptyLeaves += 1
+            unsafe header.pointee.directory[Int(index)] = leaf
+            unsafe header.pointee.emptyLeaves += 1
         }
         return slot(descriptor)!
     }
 
-    private mutating func grow(to needed: UInt32) {
+    private func grow(to needed: UInt32) {
         var count = max(leafCount, 4)
         while count < needed { count *= 2 }
         let leaves = UnsafeMutablePointer<Leaf?>.allocate(capacity: Int(count))
         unsafe leaves.initialize(repeating: nil, count: Int(count))
-        unsafe leaves.update(from: directory, count: Int(leafCount))
-        unsafe directory.deallocate()
-        unsafe directory = leaves
+        unsafe leaves.update(from: header.pointee.directory, count: Int(leafCount))
+        unsafe header.pointee.directory.deallocate()
+        unsafe header.pointee.directory = leaves
         let numbers = UnsafeMutablePointer<UInt16>.allocate(capacity: Int(count))
         unsafe numbers.initialize(repeating: 0, count: Int(count))
-        unsafe numbers.update(from: populations, count: Int(leafCount))
-        unsafe populations.deallocate()
-        unsafe populations = numbers
-        leafCount = count
+        unsafe numbers.update(from: header.pointee.populations, count: Int(leafCount))
+        unsafe header.pointee.populations.deallocate()
+        unsafe header.pointee.populations = numbers
+        unsafe header.pointee.leafCount = count
     }
 
     /// Counts a watcher that began.
-    mutating func populate(_ descriptor: CInt) {
+    func populate(_ descriptor: CInt) {
         let leaf = Int(descriptor >> Self.leafBits)
-        if unsafe populations[leaf] == 0 { emptyLeaves -= 1 }
-        unsafe populations[leaf] += 1
+        if unsafe header.pointee.populations[leaf] == 0 { unsafe header.pointee.emptyLeaves -= 1 }
+        unsafe header.pointee.populations[leaf] += 1
     }
 
     /// Counts a watcher that ended. Its leaf is let go of by `prune`, not here: callers may hold a reference into it.
-    mutating func vacate(_ descriptor: CInt) {
+    func vacate(_ descriptor: CInt) {
         let leaf = Int(descriptor >> Self.leafBits)
-        unsafe populations[leaf] -= 1
-        if unsafe populations[leaf] == 0 { emptyLeaves += 1 }
+        unsafe header.pointee.populations[leaf] -= 1
+        if unsafe header.pointee.populations[leaf] == 0 { unsafe header.pointee.emptyLeaves += 1 }
     }
 
     /// Lets go of empty leaves once there are many. Contract L12. No reference may be held across it.
     ///
     /// A few stay: a service that opens and closes its only connection must not allocate a leaf for each.
-    mutating func prune() {
-        guard emptyLeaves > 16 + Int(leafCount) / 8 else { return }
-        for leaf in 0..<Int(leafCount) where unsafe populations[leaf] == 0 {
-            unsafe directory[leaf]?.deallocate()
-            unsafe directory[leaf] = nil
+    func prune() {
+        guard unsafe header.pointee.emptyLeaves > 16 + Int(leafCount) / 8 else { return }
+        for leaf in 0..<Int(leafCount) where unsafe header.pointee.populations[leaf] == 0 {
+            unsafe header.pointee.directory[leaf]?.deallocate()
+            unsafe header.pointee.directory[leaf] = nil
         }
-        emptyLeaves = 0
+        unsafe header.pointee.emptyLeaves = 0
     }
 
     /// Calls `body` for each live watcher. The body may not end any.
     func forEach(_ body: (CInt, WatcherReference) -> Void) {
-        for leaf in 0..<CInt(leafCount) where unsafe populations[Int(leaf)] > 0 {
+        for leaf in 0..<CInt(leafCount) where unsafe header.pointee.populations[Int(leaf)] > 0 {
             for offset in 0..<CInt(Self.leafCapacity) {
                 let descriptor = leaf << Self.leafBits | offset
                 guard let slot = slot(descriptor), slot.value.generation != 0 else { continue }
