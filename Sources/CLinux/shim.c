@@ -74,6 +74,8 @@ int clinux_timerfd_set(int descriptor, uint64_t deadline_ns) {
 
 int clinux_close(int descriptor) { RETURN_RESULT(close(descriptor)); }
 
+int clinux_dup3(int from, int to, int flags) { RETURN_RESULT(dup3(from, to, flags)); }
+
 int clinux_pipe2(int descriptors[2], int flags) { RETURN_RESULT(pipe2(descriptors, flags)); }
 
 int clinux_accept4(int descriptor, struct sockaddr *address, socklen_t *length, int flags) {

@@ -61,6 +61,7 @@ public enum LoopError: Error, Hashable, Sendable, CustomStringConvertible {
 @discardableResult
 func check(_ call: @autoclosure () -> String, _ result: CInt) throws(LoopError) -> CInt {
     guard result < 0 else { return result }
+    if result == -ENOSYS { throw .unsupported(call()) }
     throw .system(SystemError(call: call(), code: -result))
 }
 

@@ -7,7 +7,6 @@ struct DeferredBlocks {
     /// Of `blocks`, those that have run already; they are let go of one by one.
     private var next = 0
 
-    var isEmpty: Bool { blocks.isEmpty }
     var count: Int { blocks.count - next }
 
     mutating func append(_ block: @escaping (Loop) -> Void) { blocks.append(Block(run: block)) }
@@ -33,13 +32,16 @@ extension Loop {
         checkThread()
         guard !watchers.isClosed else { return }
         deferred.append(block)
+        hasDeferred = true
         noteWork()
     }
 
     /// Only those that were there when this pass began, and no more than the budget. Contract L10, L13.
     func runDeferred() -> Int {
+        guard hasDeferred else { return 0 }
         let due = min(deferred.count, Budget.deferred)
         for _ in 0..<due { deferred.removeFirst().run(self) }
+        hasDeferred = deferred.count > 0
         return due
     }
 }

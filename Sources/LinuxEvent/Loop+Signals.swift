@@ -158,6 +158,7 @@ final class SignalSubscriptions {
     func close() {
         subscribers = []
         for number in CInt(1)...64 where taken.contains(SignalSet(number)) { giveBack(SignalSet(number)) }
+        signals.close()
     }
 
     private func checkThread() {

@@ -10,9 +10,12 @@ public final class Waker: Sendable {
     private let event: EventFD
     private let signals = Atomic<UInt>(0)
 
+    /// For whoever asks a closed loop.
+    static let ofNobody = Waker(.none)
+
     var descriptor: CInt { event.descriptor }
 
-    init() throws(LoopError) { event = try EventFD() }
+    init(_ event: consuming EventFD) { self.event = event }
 
     /// Ends a wait of the loop, or its next one; then `onWake` runs once, however many signals came. What the caller
     /// wrote before is visible there.
@@ -38,7 +41,7 @@ extension Loop {
     }
 
     /// The counter is watched edge-triggered and never read: each write is an edge of its own.
-    func wake() {
+    func wake(_ waker: Waker) {
         waker.acquire()
         wasWoken = true
         wakeHandler?(self)

@@ -16,9 +16,10 @@ internal import CLinux
 public final class Loop {
     let watchers: WatcherSet
     let timers: TimerQueue
-    /// Wakes this loop from any thread. Contract E2.
-    public let waker: Waker
+    private var ownWaker: Waker?
     var deferred = DeferredBlocks()
+    /// Beside the blocks, so that a turn without any looks at a word only.
+    var hasDeferred = false
     var wakeHandler: ((Loop) -> Void)?
     var wasWoken = false
     var signals: SignalSubscriptions?
@@ -26,7 +27,8 @@ public final class Loop {
     private var batch = 0
     private var isDispatching = false
     /// A stop that no `run` or `runOnce` has ended for yet. Contract L2, L3.
-    public private(set) var isStopRequested = false
+    public var isStopRequested: Bool { stopRequested }
+    private var stopRequested = false
     var cachedNow = Instant(nanoseconds: 0)
     var isNowStale = true
     var counters = Counters()
@@ -36,12 +38,19 @@ public final class Loop {
     public init() throws(LoopError) {
         watchers = try WatcherSet()
         timers = try TimerQueue(thread: watchers.thread)
-        waker = try Waker()
+        let waker = try Waker(EventFD())
+        ownWaker = waker
         try watchInternal(timers.descriptor) { loop, _, _ in loop.timers.alarmFired() }
-        try watchInternal(waker.descriptor) { loop, _, _ in loop.wake() }
+        try watchInternal(waker.descriptor) { [unowned waker] loop, _, _ in loop.wake(waker) }
     }
 
     deinit { tearDown() }
+
+    /// Wakes this loop from any thread. After `close()` a waker that wakes nobody. Contract E2.
+    public var waker: Waker {
+        checkThread()
+        return ownWaker ?? .ofNobody
+    }
 
     // MARK: Running
 
@@ -90,7 +99,8 @@ public final class Loop {
     /// Ends `run()` after the turn in progress, whole. Before a `run()`, that one ends at once. Contract L2, L3.
     public func stop() {
         checkThread()
-        isStopRequested = true
+        stopRequested = true
+        noteWork()
     }
 
     /// One turn of `run`.
@@ -101,8 +111,10 @@ public final class Loop {
     }
 
     private func consumeStop() -> Bool {
-        defer { isStopRequested = false }
-        return isStopRequested
+        guard stopRequested else { return false }
+        stopRequested = false
+        tellOuter()
+        return true
     }
 
     /// Walks the batch in the kernel's order. Contract L15.
@@ -124,9 +136,9 @@ public final class Loop {
         batch = 0
         watchers.finishTurn()
         isDispatching = false
-        if let outer = watchers.outer {
+        if watchers.outer != nil {
             try? timers.armForOthers()
-            outer.tell(hasWork: hasWork)
+            tellOuter()
         }
         return turn
     }
@@ -140,7 +152,7 @@ public final class Loop {
 
     /// Work that the kernel does not know of: the next wait must not block. Contract L6, L13.
     private var hasWork: Bool {
-        isStopRequested || !deferred.isEmpty || timers.hasLeftovers || watchers.hasRetired
+        isStopRequested || hasDeferred || timers.hasLeftovers || watchers.hasRetired
     }
 
     private func wait(until limit: WaitLimit) throws(LoopError) {
@@ -193,7 +205,7 @@ public final class Loop {
             checkThread()
             if watchers.isClosed { throw .closed }
             if let outer = watchers.outer { return outer.descriptor }
-            let made = try OuterEpoll(inner: watchers.backend.descriptor)
+            let made = try OuterEpoll(watchers.backend)
             watchers.outer = made
             try timers.keepArmed()
             made.tell(hasWork: hasWork)
@@ -203,8 +215,11 @@ public final class Loop {
 
     /// Tells a foreign loop of work that arose outside a turn. Contract L6.
     func noteWork() {
-        guard let outer = watchers.outer, !watchers.isInTurn else { return }
-        outer.tell(hasWork: hasWork)
+        if !watchers.isInTurn { tellOuter() }
+    }
+
+    private func tellOuter() {
+        if let outer = watchers.outer { outer.tell(hasWork: hasWork) }
     }
 
     // MARK: The end
@@ -226,6 +241,7 @@ public final class Loop {
         timers.close()
         deferred.removeAll()
         wakeHandler = nil
+        ownWaker = nil
     }
 }
 

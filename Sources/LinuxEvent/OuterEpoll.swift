@@ -11,16 +11,16 @@ final class OuterEpoll {
 
     var descriptor: CInt { epoll.descriptor }
 
-    init(inner: CInt) throws(LoopError) {
+    init(_ inner: borrowing EpollBackend) throws(LoopError) {
         epoll = try EpollBackend()
         attention = try EventFD()
-        try check("epoll_ctl ADD", epoll.add(inner, Readiness.input, Token(rawValue: 0)))
+        try check("epoll_ctl ADD", epoll.add(inner.descriptor, Readiness.input, Token(rawValue: 0)))
         try check("epoll_ctl ADD", epoll.add(attention.descriptor, Readiness.input, Token(rawValue: 0)))
     }
 
-    func replace(_ old: CInt, _ new: CInt) {
-        _ = epoll.remove(old)
-        _ = epoll.add(new, Readiness.input, Token(rawValue: 0))
+    /// The loop's own set was made anew: the old one went, and with it the entry here.
+    func add(_ inner: borrowing EpollBackend) {
+        _ = epoll.add(inner.descriptor, Readiness.input, Token(rawValue: 0))
     }
 
     func tell(hasWork: Bool) {

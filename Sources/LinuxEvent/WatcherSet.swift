@@ -11,7 +11,7 @@ final class WatcherSet {
     // Constants over raw memory, both: a variable would be checked for exclusive access on every event.
     let table = WatcherTable()
     let batch = EventBatch()
-    var backend: EpollBackend
+    let backend: EpollBackend
     /// The thread that made the loop. Contract L1.
     let thread = clinux_thread()
     /// Between the fetching of a batch and the end of its dispatch: changes of interest are collected.
@@ -32,6 +32,9 @@ final class WatcherSet {
     private var changes: [Token] = []
     /// Handlers of ended watchers, still owned because one of them may be running. Contract W12.
     private var retired: [WatcherRecord] = []
+    // Beside the arrays, so that a turn without either looks at words only.
+    private var hasChanges = false
+    private(set) var hasRetired = false
     private var isReleasing = false
     /// An event came for a watcher that ended in an earlier turn, so the kernel's set holds what we cannot name.
     private var hasLeftovers = false
@@ -66,7 +69,8 @@ final class WatcherSet {
         let slot = table.makeSlot(descriptor)
         let old = slot.value
         let isReplacement = old.generation != 0
-        guard !old.traits.contains(.internal) else { throw .internalDescriptor(descriptor) }
+        let isOurs = descriptor == backend.descriptor || descriptor == outer?.descriptor
+        guard !isOurs, !old.traits.contains(.internal) else { throw .internalDescriptor(descriptor) }
         // EPOLLEXCLUSIVE cannot be given to, or taken from, what is in the set already.
         let isModifiable = !old.traits.union(traits).contains(.exclusive) && !old.state.contains(.parked)
         var result: CInt
@@ -120,7 +124,10 @@ final class WatcherSet {
     private func end(_ descriptor: CInt, _ slot: WatcherReference) {
         if slot.value.state.contains(.parked) { parked -= 1 }
         if slot.value.traits.contains(.internal) { internalCount -= 1 }
-        if let record = unsafe slot.value.record { retired.append(unsafe record.takeRetainedValue()) }
+        if let record = unsafe slot.value.record {
+            retired.append(unsafe record.takeRetainedValue())
+            hasRetired = true
+        }
         var vacant = WatcherSlot()
         vacant.removalTurn = turn
         slot.value = vacant
@@ -136,16 +143,15 @@ final class WatcherSet {
 
     /// Releases the records of ended watchers, within a budget: a release may run user code. Contract W12, L13.
     private func releaseRetired() {
-        guard !retired.isEmpty, !isReleasing else { return }
+        guard hasRetired, !isReleasing else { return }
         isReleasing = true
         for _ in 0..<Budget.releases {
             guard let record = retired.popLast() else { break }
             _ = consume record  // the user's `deinit`s run here, and may call the loop
         }
+        hasRetired = !retired.isEmpty
         isReleasing = false
     }
-
-    var hasRetired: Bool { !retired.isEmpty }
 
     // MARK: Interest
 
@@ -189,6 +195,7 @@ final class WatcherSet {
         guard !slot.value.state.contains(.changed) else { return }
         slot.value.state.insert(.changed)
         changes.append(Token(descriptor, slot.value.generation))
+        hasChanges = true
     }
 
     /// One MOD, or none where the kernel's mask is what it should be and it has nothing to repeat.
@@ -279,8 +286,10 @@ final class WatcherSet {
     }
 
     private func flushChanges() {
-        guard !changes.isEmpty else { return }
-        for token in changes {
+        guard hasChanges else { return }
+        hasChanges = false
+        for index in changes.indices {
+            let token = changes[index]
             guard let slot = table.live(token) else { continue }
             slot.value.state.remove([.changed, .deliveredNow])
             if slot.value.state.contains(.parked) { continue }
@@ -325,11 +334,10 @@ final class WatcherSet {
             let result = fresh.add(descriptor, mask, token)
             if result == -EBADF || result == -EPERM { gone.append(token) } else if result < 0 { isComplete = false }
         }
-        guard isComplete else { return }
+        guard isComplete, (try? backend.become(fresh)) != nil else { return }
+        outer?.add(backend)
         hasLeftovers = false
         rebuilds += 1
-        outer?.replace(backend.descriptor, fresh.descriptor)
-        backend = fresh
         for token in gone {
             guard let slot = table.live(token) else { continue }
             vanished += 1
@@ -349,6 +357,7 @@ final class WatcherSet {
         }
         while let record = retired.popLast() { _ = consume record }
         outer = nil
+        backend.close()
     }
 }
 

@@ -53,6 +53,7 @@ int clinux_timerfd_create(void);
 int clinux_timerfd_set(int descriptor, uint64_t deadline_ns);
 
 int clinux_close(int descriptor);
+int clinux_dup3(int from, int to, int flags);
 int clinux_pipe2(int descriptors[2], int flags);
 int clinux_accept4(int descriptor, struct sockaddr *address, socklen_t *length, int flags);
 int clinux_poll(int descriptor, short events, int timeout_ms);

@@ -2,15 +2,22 @@ internal import CLinux
 
 /// The kernel's interest set: epoll(7).
 ///
-/// - Owns: the epoll descriptor (close-on-exec); `deinit` closes it.
+/// - Owns: the epoll descriptor (close-on-exec); closed with it, or before.
 /// - Calls no user code: it fills a batch once per turn, and the loop walks it.
 /// - Errors: `LoopError.system` with the kernel's errno; results of changes as they are, >= 0 or -errno.
 struct EpollBackend: ~Copyable {
-    let descriptor: CInt
+    private let owned: OwnedDescriptor
 
-    init() throws(LoopError) { descriptor = try check("epoll_create1", clinux_epoll_create()) }
+    var descriptor: CInt { owned.number }
 
-    deinit { _ = clinux_close(descriptor) }
+    init() throws(LoopError) { owned = OwnedDescriptor(try check("epoll_create1", clinux_epoll_create())) }
+
+    func close() { owned.close() }
+
+    /// Becomes another set, under the number that it has. Whoever polls that number has to add it again.
+    func become(_ other: consuming EpollBackend) throws(LoopError) {
+        try check("dup3", clinux_dup3(other.descriptor, descriptor, O_CLOEXEC))
+    }
 
     func add(_ descriptor: CInt, _ mask: UInt32, _ token: Token) -> CInt {
         clinux_epoll_ctl(self.descriptor, EPOLL_CTL_ADD, descriptor, mask, token.rawValue)

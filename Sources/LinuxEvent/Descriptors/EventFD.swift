@@ -2,17 +2,22 @@ internal import CLinux
 
 /// A 64-bit kernel counter that makes whoever polls it wake: eventfd(2).
 ///
-/// - Owns: its descriptor (non-blocking, close-on-exec); `deinit` closes it.
+/// - Owns: its descriptor (non-blocking, close-on-exec); closed with it.
 /// - Threads: any; the kernel's counter is atomic.
 /// - Errors: `LoopError.system` on creation. No call blocks.
 struct EventFD: ~Copyable, Sendable {
-    let descriptor: CInt
+    private let owned: OwnedDescriptor
+
+    var descriptor: CInt { owned.number }
 
     init() throws(LoopError) {
-        descriptor = try check("eventfd", clinux_eventfd(0, CInt(EFD_CLOEXEC | EFD_NONBLOCK)))
+        owned = OwnedDescriptor(try check("eventfd", clinux_eventfd(0, CInt(EFD_CLOEXEC | EFD_NONBLOCK))))
     }
 
-    deinit { _ = clinux_close(descriptor) }
+    /// Stands for a counter that is gone: signals go nowhere.
+    static var none: EventFD { EventFD(owned: OwnedDescriptor(-1)) }
+
+    private init(owned: consuming OwnedDescriptor) { self.owned = owned }
 
     /// Adds to the counter. At saturation the kernel answers EAGAIN, and reports no edge: the counter is read
     /// and written again, so that a poller which never reads is woken all the same.

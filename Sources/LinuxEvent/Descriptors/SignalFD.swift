@@ -9,14 +9,16 @@ struct SignalSet: OptionSet, Sendable {
 
 /// Takes blocked signals as records to be read: signalfd(2).
 ///
-/// - Owns: its descriptor (non-blocking, close-on-exec); `deinit` closes it.
+/// - Owns: its descriptor (non-blocking, close-on-exec); closed with it, or before.
 /// - Takes only what the reading thread, or the whole process, was sent and every thread blocks.
 struct SignalFD: ~Copyable {
-    let descriptor: CInt
+    private let owned: OwnedDescriptor
 
-    init() throws(LoopError) { descriptor = try check("signalfd", clinux_signalfd(-1, 0)) }
+    var descriptor: CInt { owned.number }
 
-    deinit { _ = clinux_close(descriptor) }
+    init() throws(LoopError) { owned = OwnedDescriptor(try check("signalfd", clinux_signalfd(-1, 0))) }
+
+    func close() { owned.close() }
 
     func setSignals(_ signals: SignalSet) throws(LoopError) {
         try check("signalfd", clinux_signalfd(descriptor, signals.rawValue))

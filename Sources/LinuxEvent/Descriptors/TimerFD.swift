@@ -2,16 +2,18 @@ internal import CLinux
 
 /// One alarm on CLOCK_MONOTONIC, absolute and in nanoseconds: timerfd_create(2).
 ///
-/// - Owns: its descriptor (non-blocking, close-on-exec); `deinit` closes it.
+/// - Owns: its descriptor (non-blocking, close-on-exec); closed with it, or before.
 /// - Never read: it is watched edge-triggered, and setting it anew clears what it had counted.
 struct TimerFD: ~Copyable {
-    let descriptor: CInt
+    private let owned: OwnedDescriptor
+
+    var descriptor: CInt { owned.number }
 
     init() throws(LoopError) {
-        descriptor = try check("timerfd_create", clinux_timerfd_create())
+        owned = OwnedDescriptor(try check("timerfd_create", clinux_timerfd_create()))
     }
 
-    deinit { _ = clinux_close(descriptor) }
+    func close() { owned.close() }
 
     /// A deadline that has passed fires at once. Zero would disarm instead, so it becomes 1 ns: Contract T8.
     func arm(_ deadline: Instant) throws(LoopError) {

@@ -10,8 +10,9 @@ internal import CLinux
 /// A class of its own, so that a `Timer` which the user keeps holds this and not the loop.
 final class TimerQueue {
     let thread: UInt
-    private var store = TimerStore()
-    private var buckets = TimerBuckets()
+    // Constants over raw memory, both: variables would be checked for exclusive access at every step.
+    private let store = TimerStore()
+    private let buckets = TimerBuckets()
     /// No live timer outside `due` and the overdue list has a deadline at or before this.
     private var base: UInt64 = Instant.now.nanoseconds
     private var lastOrder: UInt64 = 0
@@ -103,10 +104,6 @@ final class TimerQueue {
 
     /// Moves all that is due at `now` into `due`, in the order of deadline and scheduling. Contract T3, T5.
     func collect(_ now: UInt64) {
-        if nextDue == due.count {
-            due.removeAll(keepingCapacity: due.capacity <= Budget.timers)
-            nextDue = 0
-        }
         let leftovers = due.count
         moveToDue(buckets.take(TimerBuckets.overdue))
         while let (bucket, first, last) = buckets.lowest(base: base), first <= now {
@@ -156,6 +153,7 @@ final class TimerQueue {
         while nextDue < due.count {
             let entry = due[nextDue]
             nextDue += 1
+            if nextDue == due.count { forgetDue() }
             guard let node = store.live(entry.index, entry.generation) else { continue }  // cancelled meanwhile
             let timer = Timer(queue: self, index: entry.index, generation: entry.generation)
             let interval = node.value.interval
@@ -168,6 +166,11 @@ final class TimerQueue {
             return (timer, node.value.handler)
         }
         return nil
+    }
+
+    private func forgetDue() {
+        due.removeAll(keepingCapacity: due.capacity <= Budget.timers)
+        nextDue = 0
     }
 
     // MARK: The alarm
@@ -216,6 +219,7 @@ final class TimerQueue {
         nextDue = 0
         // By generation: what the release of one handler cancels, another must not touch.
         for (index, generation) in live { _ = cancel(index, generation) }
+        alarm.close()
     }
 }
 

@@ -43,21 +43,36 @@ struct TimerIndex: Hashable {
         var previous = -1
     }
 
-    private var chunks: UnsafeMutablePointer<Chunk>
-    private var chunkCount = 0
-    private var chunkLimit = 0
-    /// The first chunk with room, and one without memory, if any; -1 for none.
-    private var withRoom = -1
-    private var vacantChunks: [Int] = []
-    private var emptyChunks = 0
-    private(set) var live = 0
+    @safe private struct Header {
+        var chunks: UnsafeMutablePointer<Chunk>
+        var chunkCount = 0
+        var chunkLimit = 0
+        /// The first chunk with room; -1 for none.
+        var withRoom = -1
+        /// Chunks without memory, linked through `next`; -1 for none.
+        var vacant = -1
+        var emptyChunks = 0
+        var live = 0
+    }
 
-    init() { unsafe chunks = .allocate(capacity: 0) }
+    private let header: UnsafeMutablePointer<Header>
+
+    var live: Int { unsafe header.pointee.live }
+
+    init() {
+        unsafe header = .allocate(capacity: 1)
+        unsafe header.initialize(to: Header(chunks: .allocate(capacity: 0)))
+    }
 
     deinit {
         for index in 0..<chunkCount { unsafe chunks[index].nodes?.deallocate() }
         unsafe chunks.deallocate()
+        unsafe header.deallocate()
     }
+
+    @inline(__always) private var chunks: UnsafeMutablePointer<Chunk> { unsafe header.pointee.chunks }
+    @inline(__always) private var chunkCount: Int { unsafe header.pointee.chunkCount }
+    @inline(__always) private var withRoom: Int { unsafe header.pointee.withRoom }
 
     /// The node at an index that is known to be allocated.
     @inline(__always)
@@ -77,7 +92,7 @@ struct TimerIndex: Hashable {
     }
 
     /// Takes a node and fills it.
-    mutating func insert(_ node: consuming TimerNode) -> TimerIndex {
+    func insert(_ node: consuming TimerNode) -> TimerIndex {
         if withRoom < 0 { addChunk() }
         let chunk = withRoom
         let index: TimerIndex
@@ -89,27 +104,27 @@ struct TimerIndex: Hashable {
             unsafe chunks[chunk].untouched -= 1
             index = TimerIndex(rawValue: UInt32(chunk) << Self.chunkBits | UInt32(place))
         }
-        if unsafe chunks[chunk].live == 0 { emptyChunks -= 1 }
+        if unsafe chunks[chunk].live == 0 { unsafe header.pointee.emptyChunks -= 1 }
         unsafe chunks[chunk].live += 1
         if unsafe chunks[chunk].live == Self.chunkCapacity { unlinkChunk(chunk) }
         self[index].initialize(node)
-        live += 1
+        unsafe header.pointee.live += 1
         return index
     }
 
     /// Frees a node; its handler is the caller's now.
-    mutating func remove(_ index: TimerIndex) -> TimerHandler {
+    func remove(_ index: TimerIndex) -> TimerHandler {
         let handler = self[index].takeHandler()
         let chunk = Int(index.rawValue >> Self.chunkBits)
         self[index].value.next = unsafe chunks[chunk].freeHead
         unsafe chunks[chunk].freeHead = index
         if unsafe chunks[chunk].live == Self.chunkCapacity { linkChunk(chunk) }
         unsafe chunks[chunk].live -= 1
-        live -= 1
+        unsafe header.pointee.live -= 1
         if unsafe chunks[chunk].live == 0 {
-            emptyChunks += 1
+            unsafe header.pointee.emptyChunks += 1
             // One empty chunk is kept back, so that a timer alone does not allocate each time.
-            if emptyChunks > 1 { dropChunk(chunk) }
+            if unsafe header.pointee.emptyChunks > 1 { dropChunk(chunk) }
         }
         return handler
     }
@@ -124,47 +139,50 @@ struct TimerIndex: Hashable {
         }
     }
 
-    private mutating func addChunk() {
+    private func addChunk() {
         let chunk: Int
-        if let vacant = vacantChunks.popLast() {
-            chunk = vacant
+        if unsafe header.pointee.vacant >= 0 {
+            chunk = unsafe header.pointee.vacant
+            unsafe header.pointee.vacant = chunks[chunk].next
         } else {
-            if chunkCount == chunkLimit { grow() }
+            if unsafe chunkCount == header.pointee.chunkLimit { grow() }
             chunk = chunkCount
-            chunkCount += 1
+            unsafe header.pointee.chunkCount += 1
         }
         unsafe (chunks + chunk).initialize(
             to: Chunk(nodes: .allocate(capacity: Self.chunkCapacity), untouched: Self.chunkCapacity))
-        emptyChunks += 1
+        unsafe header.pointee.emptyChunks += 1
         linkChunk(chunk)
     }
 
-    private mutating func grow() {
-        chunkLimit = max(4, chunkLimit * 2)
-        let larger = UnsafeMutablePointer<Chunk>.allocate(capacity: chunkLimit)
+    private func grow() {
+        let limit = unsafe max(4, header.pointee.chunkLimit * 2)
+        let larger = UnsafeMutablePointer<Chunk>.allocate(capacity: limit)
         unsafe larger.moveInitialize(from: chunks, count: chunkCount)
         unsafe chunks.deallocate()
-        unsafe chunks = larger
+        unsafe header.pointee.chunks = larger
+        unsafe header.pointee.chunkLimit = limit
     }
 
-    private mutating func dropChunk(_ chunk: Int) {
+    private func dropChunk(_ chunk: Int) {
         unlinkChunk(chunk)
         unsafe chunks[chunk].nodes?.deallocate()
         unsafe chunks[chunk].nodes = nil
-        vacantChunks.append(chunk)
-        emptyChunks -= 1
+        unsafe chunks[chunk].next = header.pointee.vacant
+        unsafe header.pointee.vacant = chunk
+        unsafe header.pointee.emptyChunks -= 1
     }
 
-    private mutating func linkChunk(_ chunk: Int) {
+    private func linkChunk(_ chunk: Int) {
         unsafe chunks[chunk].next = withRoom
         unsafe chunks[chunk].previous = -1
         if withRoom >= 0 { unsafe chunks[withRoom].previous = chunk }
-        withRoom = chunk
+        unsafe header.pointee.withRoom = chunk
     }
 
-    private mutating func unlinkChunk(_ chunk: Int) {
+    private func unlinkChunk(_ chunk: Int) {
         let next = unsafe chunks[chunk].next, previous = unsafe chunks[chunk].previous
-        if previous >= 0 { unsafe chunks[previous].next = next } else { withRoom = next }
+        if previous >= 0 { unsafe chunks[previous].next = next } else { unsafe header.pointee.withRoom = next }
         if next >= 0 { unsafe chunks[next].previous = previous }
     }
 }

@@ -1,0 +1,57 @@
+import ExampleSupport
+import LinuxEvent
+import LinuxEventGroup
+
+/// Turns the group's metrics and the service's counters into a table, lines, or JSON.
+final class Reporter {
+    private let form: ServiceOptions.Report
+    private let group: LoopGroup
+    private let start = Instant.now
+    private var lastTime = Instant.now
+    private var last: [ShardMetrics]
+
+    init(_ form: ServiceOptions.Report, _ group: LoopGroup) {
+        self.form = form
+        self.group = group
+        last = group.metrics
+    }
+
+    /// One row a shard: what happened since the last report. Metrics are read while the shards run.
+    func print(_ counters: [Int: EchoCounters]) {
+        let now = Instant.now, metrics = group.metrics
+        let seconds = max(lastTime.duration(to: now).seconds, 1e-9)
+        func rate(_ new: UInt64, _ old: UInt64) -> String { (Double(new &- old) / seconds).fixed(0) }
+
+        if form == .table { complain("  shard   cpu   conns    events/s     tasks/s     wakes/s    busy") }
+        for (new, old) in zip(metrics, last) {
+            let open = counters[new.shard]?.open ?? 0
+            let events = rate(new.events, old.events), tasks = rate(new.tasks, old.tasks)
+            let wakes = rate(new.wakesSent, old.wakesSent)
+            let busy = (Double(new.busyNanoseconds &- old.busyNanoseconds) / seconds / 1e7).fixed(1)
+            switch form {
+            case .table:
+                let columns = [("\(new.shard)", 7), ("\(new.cpu)", 6), ("\(open)", 8), (events, 12), (tasks, 12)]
+                let row = columns.map { $0.padded(to: $1) }.joined()
+                complain(row + wakes.padded(to: 12) + (busy + " %").padded(to: 9))
+            case .lines:
+                say("seconds=\(start.duration(to: now).seconds.fixed(1)) shard=\(new.shard) cpu=\(new.cpu)"
+                    + " connections=\(open) events_per_second=\(events) tasks_per_second=\(tasks)"
+                    + " wakes_per_second=\(wakes) busy_percent=\(busy)")
+            case .none: break
+            }
+        }
+        lastTime = now
+        last = metrics
+    }
+
+    /// The whole run, for programs.
+    func json(_ counters: [Int: EchoCounters]) -> String {
+        let shards = group.metrics.map { shard in
+            let echo = counters[shard.shard] ?? EchoCounters()
+            return "{\"shard\":\(shard.shard),\"cpu\":\(shard.cpu),\"connections\":\(echo.accepted)"
+                + ",\"receives\":\(echo.receives),\"bytes\":\(echo.bytes),\"events\":\(shard.events)"
+                + ",\"tasks\":\(shard.tasks),\"wakes\":\(shard.wakesSent)}"
+        }
+        return "{\"shards\":[\(shards.joined(separator: ","))]}"
+    }
+}

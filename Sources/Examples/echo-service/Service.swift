@@ -1,0 +1,113 @@
+import ExampleSupport
+import Glibc
+import LinuxEvent
+import LinuxEventGroup
+
+/// The main thread's part: starts the shards, tells what they do, and stops them when a signal comes. It runs a loop
+/// of its own; the connections are the shards' business alone.
+final class Service {
+    private let options: ServiceOptions
+    private let loop: Loop
+    private let group: LoopGroup
+    private let inbox: Inbox
+    private let peers: PerShard<EchoShard>
+    private let reporter: Reporter
+    private var isAwaitingAnswers = false
+    private var isStopping = false
+
+    init(_ options: ServiceOptions) throws {
+        self.options = options
+        raiseDescriptorLimit()
+        loop = try Loop()
+        inbox = Inbox(waker: loop.waker)
+        // As many shards as CPUs at most, unless asked for more.
+        let peers = PerShard<EchoShard>(shards: options.threads ?? sysconf(CInt(_SC_NPROCESSORS_CONF)))
+        self.peers = peers
+
+        guard let wanted = Address(host: options.host, port: options.port) else {
+            fail("echo-service", "\(options.host) is not an address of this or any host")
+        }
+        let (reserved, address): (CInt, Address)
+        do {
+            (reserved, address) = try reserve(wanted)
+        } catch {
+            fail("echo-service", "cannot listen on \(wanted): \(error)")
+        }
+
+        // All shards listen, or none: what one of them throws undoes the others and comes out here.
+        let mode = options.mode
+        group = try LoopGroup(threads: options.threads, name: "echo") { shard in
+            let echo = EchoShard(shard, mode: mode, peers: peers)
+            switch mode {
+            case .reusePort:
+                try echo.listen(ExampleSupport.listen(beside: address))
+            case .hash:
+                guard shard.index == 0 else { break }
+                try startListening(reserved)
+                try echo.listen(reserved)
+            }
+            peers[shard] = echo
+        }
+        // It held the port until the shards had it.
+        if mode == .reusePort { closeDescriptor(reserved) }
+        reporter = Reporter(options.report, group)
+        say("shards: \(group.count)")
+        say("listening on \(address)")
+    }
+
+    func run() throws {
+        loop.onWake { [unowned self] _ in hear() }
+        for number in [SIGINT, SIGTERM] { try loop.signal(number) { [unowned self] _, _ in stop() } }
+        if options.report != .none { try loop.every(options.interval) { [unowned self] _, _ in tick() } }
+        try loop.run()
+
+        let counters = inbox.counters
+        let report = try group.stop(deadline: .seconds(5))
+        say("\(report)")
+        if options.json { say(reporter.json(counters)) }
+    }
+
+    // MARK: Reports
+
+    /// Asks every shard for its counters. What they answer is printed when the last one did, or, where a shard is
+    /// held up, with the next tick.
+    private func tick() {
+        if isAwaitingAnswers { reporter.print(inbox.counters) }
+        isAwaitingAnswers = true
+        for shard in group.shards where inbox.ask(shard.index) {
+            let (inbox, peers) = (inbox, peers)
+            shard.post { shard in inbox.answer(peers[shard]?.counters ?? EchoCounters(), from: shard.index) }
+        }
+    }
+
+    private func hear() {
+        if isAwaitingAnswers && inbox.isAnswered {
+            isAwaitingAnswers = false
+            reporter.print(inbox.counters)
+        }
+        if isStopping && inbox.endedCount == group.count { loop.stop() }
+    }
+
+    // MARK: Stopping
+
+    private func stop() {
+        complain(isStopping ? "closing all connections" : "stopping: \(options.grace) for open connections")
+        if !isStopping {
+            // A shard that is stuck must not keep the service for ever: the group's own stop has a deadline too.
+            loop.after(options.grace + .seconds(1)) { loop, _ in loop.stop() }
+        }
+        isStopping = true
+        for shard in group.shards {
+            let (inbox, peers, grace) = (inbox, peers, options.grace)
+            let result = shard.post { shard in
+                guard let echo = peers[shard] else { return inbox.end(nil, from: shard.index) }
+                echo.stop(grace: grace) { echo in
+                    inbox.end(echo.counters, from: echo.shard.index)
+                    // Made on this shard, and gone on it.
+                    peers[echo.shard] = nil
+                }
+            }
+            if !result.isPosted { inbox.end(nil, from: shard.index) }
+        }
+    }
+}

@@ -1,0 +1,45 @@
+import ExampleSupport
+
+struct ServiceOptions {
+    enum Report { case table, lines, none }
+
+    let host: String
+    let port: Int
+    let threads: Int?
+    let mode: AcceptMode
+    let grace: Duration
+    let report: Report
+    let interval: Duration
+    let json: Bool
+
+    init() {
+        let arguments = Arguments(
+            "echo-service", about: "sends back what it receives over TCP, on one pinned event loop per CPU",
+            options: [
+                .value("host", "H", "address to listen on (default: 127.0.0.1)"),
+                .value("port", "P", "port to listen on; 0 lets the kernel choose (default: 7000)"),
+                .value("threads", "N", "shards (default: one for each usable CPU)"),
+                .value("accept", "MODE", "reuseport: each shard listens for itself (default);"
+                    + " hash: one shard accepts and posts each descriptor to its home"),
+                .value("report", "FORM", "table: to stderr while it runs; lines: to stdout, for machines;"
+                    + " none (default)"),
+                .value("stats-interval-ms", "MS", "time between two reports (default: 1000)"),
+                .value("grace-ms", "MS", "how long open connections are still served after SIGINT or SIGTERM;"
+                    + " a second signal ends it (default: 300)"),
+                .flag("json", "ends with one line of JSON about the shards on stdout"),
+            ])
+        host = arguments.text("host") ?? "127.0.0.1"
+        port = arguments.integer("port", in: 0...65_535) ?? 7_000
+        threads = arguments.integer("threads", in: 1...1_024)
+        mode = arguments.choice("accept", of: ["reuseport", "hash"]) == "hash" ? .hash : .reusePort
+        report =
+            switch arguments.choice("report", of: ["table", "lines", "none"]) {
+            case "table": .table
+            case "lines": .lines
+            default: .none
+            }
+        interval = .milliseconds(arguments.integer("stats-interval-ms", in: 10...3_600_000) ?? 1_000)
+        grace = .milliseconds(arguments.integer("grace-ms", in: 0...3_600_000) ?? 300)
+        json = arguments.flag("json")
+    }
+}
