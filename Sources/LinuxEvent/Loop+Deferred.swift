@@ -38,7 +38,6 @@ extension Loop {
 
     /// Only those that were there when this pass began, and no more than the budget. Contract L10, L13.
     func runDeferred() -> Int {
-        guard hasDeferred else { return 0 }
         let due = min(deferred.count, Budget.deferred)
         for _ in 0..<due { deferred.removeFirst().run(self) }
         hasDeferred = deferred.count > 0

@@ -70,15 +70,15 @@ public final class Loop {
         while true {
             try wait(until: limit)
             let turn = try dispatch()
-            // A wait may end for the loop's own sake: an alarm for a timer that was cancelled, an interruption.
+            // A wait may end for the loop's own sake: the alarm of a timer that was cancelled, for one.
             if turn.didSomething || wasWoken || limit.hasPassed { return turn }
         }
     }
 
     /// The first half of a turn: fetches events, waiting for the first if need be. Contract L15.
     ///
-    /// It returns early, with 0, when the wait was interrupted or there is other work than events.
-    /// - Returns: how many events wait for `dispatch()`.
+    /// It does not wait when there is other work than events, such as a due timer or a deferred block.
+    /// - Returns: how many events wait for `dispatch()`, the loop's own among them.
     @available(*, noasync, message: "a loop belongs to a thread, and an async function has none (Contract L1)")
     @discardableResult
     public func wait(timeout: Duration? = nil) throws(LoopError) -> Int {
@@ -129,7 +129,7 @@ public final class Loop {
         }
         let turn = Turn(
             events: fetched - Int(counters.internalEvents - internalEvents),
-            timers: runDueTimers(), deferred: runDeferred(), stopped: false)
+            timers: timers.hasAny ? runDueTimers() : 0, deferred: hasDeferred ? runDeferred() : 0, stopped: false)
         counters.turns += 1
         counters.events += UInt64(fetched)
         if counters.turns & 255 == 0 { watchers.audit(0..<min(fetched, 16)) }
@@ -151,8 +151,9 @@ public final class Loop {
     }
 
     /// Work that the kernel does not know of: the next wait must not block. Contract L6, L13.
+    @inline(__always)
     private var hasWork: Bool {
-        isStopRequested || hasDeferred || timers.hasLeftovers || watchers.hasRetired
+        stopRequested || hasDeferred || timers.hasLeftovers || watchers.hasReleases
     }
 
     private func wait(until limit: WaitLimit) throws(LoopError) {

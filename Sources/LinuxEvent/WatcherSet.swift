@@ -32,12 +32,18 @@ final class WatcherSet {
     private var changes: [Token] = []
     /// Handlers of ended watchers, still owned because one of them may be running. Contract W12.
     private var retired: [WatcherRecord] = []
-    // Beside the arrays, so that a turn without either looks at words only.
-    private var hasChanges = false
-    private(set) var hasRetired = false
+    /// What the end of the turn has to see to. One word, because most turns have nothing.
+    private var pending: Pending = []
+
+    private struct Pending: OptionSet {
+        let rawValue: UInt8
+        static let changes = Pending(rawValue: 1)
+        static let releases = Pending(rawValue: 2)
+        /// An event came for a watcher that ended in an earlier turn, so the kernel's set holds what nothing names.
+        static let leftovers = Pending(rawValue: 4)
+        static let emptyLeaf = Pending(rawValue: 8)
+    }
     private var isReleasing = false
-    /// An event came for a watcher that ended in an earlier turn, so the kernel's set holds what we cannot name.
-    private var hasLeftovers = false
     private var lastRebuild = Instant(nanoseconds: 0)
     /// What a foreign loop polls, once one has asked. Contract L6.
     var outer: OuterEpoll?
@@ -126,12 +132,12 @@ final class WatcherSet {
         if slot.value.traits.contains(.internal) { internalCount -= 1 }
         if let record = unsafe slot.value.record {
             retired.append(unsafe record.takeRetainedValue())
-            hasRetired = true
+            pending.insert(.releases)
         }
         var vacant = WatcherSlot()
         vacant.removalTurn = turn
         slot.value = vacant
-        table.vacate(descriptor)
+        if table.vacate(descriptor) { pending.insert(.emptyLeaf) }
         count -= 1
     }
 
@@ -143,13 +149,13 @@ final class WatcherSet {
 
     /// Releases the records of ended watchers, within a budget: a release may run user code. Contract W12, L13.
     private func releaseRetired() {
-        guard hasRetired, !isReleasing else { return }
+        guard pending.contains(.releases), !isReleasing else { return }
         isReleasing = true
         for _ in 0..<Budget.releases {
             guard let record = retired.popLast() else { break }
             _ = consume record  // the user's `deinit`s run here, and may call the loop
         }
-        hasRetired = !retired.isEmpty
+        if retired.isEmpty { pending.remove(.releases) }
         isReleasing = false
     }
 
@@ -195,7 +201,7 @@ final class WatcherSet {
         guard !slot.value.state.contains(.changed) else { return }
         slot.value.state.insert(.changed)
         changes.append(Token(descriptor, slot.value.generation))
-        hasChanges = true
+        pending.insert(.changes)
     }
 
     /// One MOD, or none where the kernel's mask is what it should be and it has nothing to repeat.
@@ -270,24 +276,36 @@ final class WatcherSet {
     func stale(_ token: Token) {
         staleEvents += 1
         if let slot = table.slot(token.descriptor), slot.value.removalTurn == turn { return }
-        hasLeftovers = true
+        pending.insert(.leftovers)
     }
 
     // MARK: The end of a turn
 
     /// Hands the turn's changes to the kernel, once each, and lets go of what ended. Contract W5, W12.
+    @inline(__always)
     func finishTurn() {
+        if !pending.isEmpty { handlePending() }
+        isInTurn = false
+    }
+
+    /// Records wait for their release, over the budget of the last turn.
+    @inline(__always)
+    var hasReleases: Bool { pending.contains(.releases) }
+
+    private func handlePending() {
         flushChanges()
-        if hasLeftovers { rebuild() }
+        if pending.contains(.leftovers) { rebuild() }
         // From here on changes go to the kernel at once: what a release runs below must not wait for another turn.
         isInTurn = false
         releaseRetired()
-        if !isReleasing { table.prune() }
+        guard pending.contains(.emptyLeaf), !isReleasing else { return }
+        pending.remove(.emptyLeaf)
+        table.prune()
     }
 
     private func flushChanges() {
-        guard hasChanges else { return }
-        hasChanges = false
+        guard pending.contains(.changes) else { return }
+        pending.remove(.changes)
         for index in changes.indices {
             let token = changes[index]
             guard let slot = table.live(token) else { continue }
@@ -336,7 +354,7 @@ final class WatcherSet {
         }
         guard isComplete, (try? backend.become(fresh)) != nil else { return }
         outer?.add(backend)
-        hasLeftovers = false
+        pending.remove(.leftovers)
         rebuilds += 1
         for token in gone {
             guard let slot = table.live(token) else { continue }

@@ -180,11 +180,14 @@ struct WatcherState: OptionSet {
         unsafe header.pointee.populations[leaf] += 1
     }
 
-    /// Counts a watcher that ended. Its leaf is let go of by `prune`, not here: callers may hold a reference into it.
-    func vacate(_ descriptor: CInt) {
+    /// Counts a watcher that ended; true if it was the last of its leaf. The leaf is let go of by `prune`, not here:
+    /// callers may hold a reference into it.
+    func vacate(_ descriptor: CInt) -> Bool {
         let leaf = Int(descriptor >> Self.leafBits)
         unsafe header.pointee.populations[leaf] -= 1
-        if unsafe header.pointee.populations[leaf] == 0 { unsafe header.pointee.emptyLeaves += 1 }
+        guard unsafe header.pointee.populations[leaf] == 0 else { return false }
+        unsafe header.pointee.emptyLeaves += 1
+        return true
     }
 
     /// Lets go of empty leaves once there are many. Contract L12. No reference may be held across it.

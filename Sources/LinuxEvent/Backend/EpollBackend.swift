@@ -31,13 +31,16 @@ struct EpollBackend: ~Copyable {
         clinux_epoll_ctl(self.descriptor, EPOLL_CTL_DEL, descriptor, 0, 0)
     }
 
-    /// Fetches a batch: without a limit, or only what is ready now; returns how many events. EINTR fetches nothing: a
-    /// signal, a stop and continue, a debugger. The caller knows how long to go on: Contract L7.
+    /// Fetches a batch: without a limit, or only what is ready now; returns how many events.
+    ///
+    /// Interruptions are passed over, whether by a signal, a stop and continue, or a debugger: the limit of a wait is in
+    /// the timerfd, which goes on counting. Contract L7.
     func wait(into batch: borrowing EventBatch, blocking: Bool) throws(LoopError) -> Int {
-        let result = unsafe batch.fill { events, capacity in
-            unsafe clinux_epoll_wait(descriptor, events, capacity, blocking ? -1 : 0)
+        while true {
+            let result = batch.fill(from: descriptor, timeout: blocking ? -1 : 0)
+            if result >= 0 { return Int(result) }
+            if result != -EINTR { try check("epoll_wait", result) }
         }
-        return result == -EINTR ? 0 : Int(try check("epoll_wait", result))
     }
 }
 
@@ -73,9 +76,9 @@ struct EpollBackend: ~Copyable {
     }
 
     @inline(__always)
-    fileprivate func fill(_ wait: (UnsafeMutablePointer<epoll_event>, CInt) -> CInt) -> CInt {
+    fileprivate func fill(from epoll: CInt, timeout: CInt) -> CInt {
         let capacity = unsafe header.pointee.capacity
-        let result = unsafe wait(header.pointee.events, CInt(capacity))
+        let result = unsafe clinux_epoll_wait(epoll, header.pointee.events, CInt(truncatingIfNeeded: capacity), timeout)
         if Int(result) == capacity, capacity < Self.capacities.upperBound { grow() }
         return result
     }

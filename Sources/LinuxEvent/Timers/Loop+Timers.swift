@@ -82,7 +82,6 @@ extension Loop {
 
     /// Runs what was due when this turn began, and no more than the budget. Contract L13, L15, T5.
     func runDueTimers() -> Int {
-        guard timers.live > 0 else { return 0 }
         let now = self.now.nanoseconds
         timers.collect(now)
         var ran = 0

@@ -31,7 +31,9 @@ final class TimerQueue {
 
     var descriptor: CInt { alarm.descriptor }
     var live: Int { store.live }
-    var hasLeftovers: Bool { nextDue < due.count }
+    /// Something was due and has not run: the budget was used up. Cancelled ones count until they are passed over.
+    private(set) var hasLeftovers = false
+    var hasAny: Bool { store.live > 0 || hasLeftovers }
 
     init(thread: UInt) throws(LoopError) {
         self.thread = thread
@@ -117,6 +119,7 @@ final class TimerQueue {
             }
         }
         base = max(base, now)
+        hasLeftovers = nextDue < due.count
         guard due.count > leftovers else { return }
         // What was left over was due earlier, as a rule, and then the two parts need not be merged.
         if due.count - leftovers > 1 { due[leftovers...].sort() }
@@ -171,6 +174,7 @@ final class TimerQueue {
     private func forgetDue() {
         due.removeAll(keepingCapacity: due.capacity <= Budget.timers)
         nextDue = 0
+        hasLeftovers = false
     }
 
     // MARK: The alarm
@@ -184,7 +188,13 @@ final class TimerQueue {
     /// call for each of the cancellations.
     ///
     /// - Returns: whether something is due already, and the wait must not block.
+    @inline(__always)
     func arm(_ limit: WaitLimit) throws(LoopError) -> Bool {
+        if case .none = limit, store.live == 0 { return false }
+        return try armNow(limit)
+    }
+
+    private func armNow(_ limit: WaitLimit) throws(LoopError) -> Bool {
         var needed = buckets.earliest(base: base)
         if case .until(let end) = limit { needed = min(needed ?? .max, end.nanoseconds) }
         guard let needed, needed < armed ?? .max else { return false }
@@ -215,8 +225,7 @@ final class TimerQueue {
         isClosed = true
         var live: [(TimerIndex, UInt64)] = []
         store.forEach { live.append(($0, store[$0].value.generation)) }
-        due = []
-        nextDue = 0
+        forgetDue()
         // By generation: what the release of one handler cancels, another must not touch.
         for (index, generation) in live { _ = cancel(index, generation) }
         alarm.close()
