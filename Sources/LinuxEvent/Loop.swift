@@ -106,7 +106,6 @@ public final class Loop {
     /// One turn of `run`.
     private func turn() throws(LoopError) {
         try wait(until: .none)
-        try enter()
         _ = dispatchBatch()
     }
 
@@ -136,10 +135,7 @@ public final class Loop {
         batch = 0
         watchers.finishTurn()
         isDispatching = false
-        if watchers.outer != nil {
-            try? timers.armForOthers()
-            tellOuter()
-        }
+        if watchers.outer != nil { tellOuter() }
         return turn
     }
 
@@ -219,8 +215,11 @@ public final class Loop {
         if !watchers.isInTurn { tellOuter() }
     }
 
+    @inline(never)
     private func tellOuter() {
-        if let outer = watchers.outer { outer.tell(hasWork: hasWork) }
+        guard let outer = watchers.outer else { return }
+        try? timers.armForOthers()  // if it fails, our own next wait will say so
+        outer.tell(hasWork: hasWork)
     }
 
     // MARK: The end

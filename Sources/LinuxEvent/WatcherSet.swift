@@ -72,8 +72,8 @@ final class WatcherSet {
         new.kernelMask = new.wantedMask
         let token = Token(descriptor, new.generation)
 
-        let slot = table.makeSlot(descriptor)
-        let old = slot.value
+        // Room in the table is made when the kernel has agreed: a number that is nobody's must not cost memory.
+        let old = table.slot(descriptor)?.value ?? WatcherSlot()
         let isReplacement = old.generation != 0
         let isOurs = descriptor == backend.descriptor || descriptor == outer?.descriptor
         guard !isOurs, !old.traits.contains(.internal) else { throw .internalDescriptor(descriptor) }
@@ -98,6 +98,7 @@ final class WatcherSet {
         }
         try check("epoll_ctl", result)
 
+        let slot = table.makeSlot(descriptor)
         if isReplacement { end(descriptor, slot) }
         unsafe new.record = Unmanaged.passRetained(record)
         new.removalTurn = slot.value.removalTurn
@@ -265,6 +266,7 @@ final class WatcherSet {
     }
 
     /// A step of an edge or a oneshot was skipped because it is disabled: enabling it must report it anew.
+    @inline(never)
     func dropped(_ descriptor: CInt, _ slot: WatcherReference) {
         guard !slot.value.traits.isDisjoint(with: [.edgeTriggered, .oneshot]) else { return }
         slot.value.state.insert(.dropped)
@@ -273,6 +275,7 @@ final class WatcherSet {
 
     /// An event whose watcher is gone. It is expected in the turn in which the watcher ended; later it means that
     /// a copy of a closed descriptor is still in the kernel's set. Contract W9.
+    @inline(never)
     func stale(_ token: Token) {
         staleEvents += 1
         if let slot = table.slot(token.descriptor), slot.value.removalTurn == turn { return }
@@ -292,6 +295,7 @@ final class WatcherSet {
     @inline(__always)
     var hasReleases: Bool { pending.contains(.releases) }
 
+    @inline(never)
     private func handlePending() {
         flushChanges()
         if pending.contains(.leftovers) { rebuild() }
@@ -323,6 +327,7 @@ final class WatcherSet {
 
     /// Asks the kernel whether these watchers' descriptors are still the ones that it was given. One closed unwatched
     /// while a copy of it lives goes on reporting under its old name, and only the kernel can tell. Contract W9.
+    @inline(never)
     func audit(_ events: Range<Int>) {
         for index in events {
             let token = batch.event(index).token
@@ -386,6 +391,10 @@ extension WatcherSlot {
     static let silentMask = kernelOneshot
     static let kernelEdge: UInt32 = 1 << 31
     static let kernelExclusive = UInt32(CLINUX_EPOLLEXCLUSIVE)
+
+    /// Whatever it is told, its state does not change by being told.
+    @inline(__always)
+    var isOrdinary: Bool { !traits.contains(.oneshot) && state.isDisjoint(with: .silent) }
 
     mutating func setInterest(_ new: Interest) {
         interest = new

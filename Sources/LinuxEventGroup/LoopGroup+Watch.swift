@@ -43,18 +43,21 @@ public struct GroupWatcher: Sendable {
     /// It needs no room in a bounded mailbox. Idempotent; each call is answered.
     @discardableResult
     public func cancel(completed: (@Sendable (_ shard: Shard) -> Void)? = nil) -> CancelResult {
-        let registration = self.registration
-        let end: @Sendable (Shard) -> Void = { shard in
-            if case .watching(let watcher) = registration.value { watcher.cancel() }
-            registration.value = .cancelled
-            completed?(shard)
-        }
         if let shard = Shard.current, shard.core === home.core {
-            end(shard)
+            Self.end(registration, completed, shard)
             return .accepted
         }
-        guard home.core.submit(end).isPosted else { return home.core.isAbandoned ? .abandoned : .closed }
+        let result = home.core.submit { [registration] shard in Self.end(registration, completed, shard) }
+        guard result.isPosted else { return home.core.isAbandoned ? .abandoned : .closed }
         return .accepted
+    }
+
+    private static func end(
+        _ registration: HomeBound<Registration>, _ completed: (@Sendable (Shard) -> Void)?, _ shard: Shard
+    ) {
+        if case .watching(let watcher) = registration.value { watcher.cancel() }
+        registration.value = .cancelled
+        completed?(shard)
     }
 }
 
@@ -74,10 +77,10 @@ extension LoopGroup {
     ) -> WatchResult {
         let home = shard(for: descriptor)
         let registration = HomeBound(home.core, GroupWatcher.Registration.posted)
-        let luggage = HomeBound(home.core, data)
+        let luggage = HomeBound<Data?>(home.core, data)
         let begin: @Sendable (Shard) -> Void = { shard in
-            guard case .posted = registration.value else { return }
-            let data = luggage.value
+            // Taken out here, so that it dies on this shard whoever lets go of this closure last.
+            guard let data = luggage.value.take(), case .posted = registration.value else { return }
             func bound(_ handler: ShardHandler<Data>?) -> Handler? {
                 handler.map { handler in { _, descriptor, watcher in handler(shard, descriptor, watcher, data) } }
             }

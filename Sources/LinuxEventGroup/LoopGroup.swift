@@ -64,7 +64,9 @@ public final class LoopGroup: Sendable {
 
     /// As `self[index].post(task)`.
     @discardableResult
-    public func post(to index: Int, _ task: sending @escaping ShardTask) -> PostResult { cores[index].post(task) }
+    public func post(to index: Int, _ task: consuming sending @escaping ShardTask) -> PostResult {
+        cores[index].post(task)
+    }
 
     func owns(_ core: ShardCore) -> Bool { core.index < cores.count && cores[core.index] === core }
 

@@ -16,6 +16,9 @@ public struct ShardMetrics: Hashable, Sendable {
     public let wakesSent: UInt64
     /// Sleeps ended by anything else. At rest `sleeps` = `wakesSent` + `selfDisarms` + (1 if asleep). Contract M4.
     public let selfDisarms: UInt64
+    /// Sleeps that ended for neither an event, a timer nor a task: a wake that was sent while the shard was waking anyway,
+    /// or an alarm for a timer that had been cancelled.
+    public let wakesSpurious: UInt64
     /// Tasks that the last look into the mailbox found, and the most that one ever did.
     public let depth: UInt64
     public let depthMax: UInt64
@@ -35,6 +38,7 @@ struct ShardCounters: ~Copyable, Sendable {
     let tasks = Atomic<UInt64>(0)
     let sleeps = Atomic<UInt64>(0)
     let selfDisarms = Atomic<UInt64>(0)
+    let wakesSpurious = Atomic<UInt64>(0)
     let depth = Atomic<UInt64>(0)
     let depthMax = Atomic<UInt64>(0)
     /// Tasks taken and not run.
@@ -81,6 +85,7 @@ extension ShardCore {
             sleeps: counters.value.sleeps.load(ordering: .relaxed),
             wakesSent: counters.value.wakesSent.load(ordering: .relaxed),
             selfDisarms: counters.value.selfDisarms.load(ordering: .relaxed),
+            wakesSpurious: counters.value.wakesSpurious.load(ordering: .relaxed),
             depth: counters.value.depth.load(ordering: .relaxed),
             depthMax: counters.value.depthMax.load(ordering: .relaxed),
             watchers: counters.value.watchers.load(ordering: .relaxed),

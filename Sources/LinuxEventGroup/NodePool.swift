@@ -40,67 +40,81 @@ final class NodePool: Sendable {
     }
 }
 
-/// The nodes that a shard has at hand; its own thread's.
-struct FreeNodes {
-    private let pool: NodePool
-    private var first: UInt = 0
-
-    init(_ pool: NodePool) { self.pool = pool }
-
-    mutating func take() -> TaskNode {
-        if first == 0 { first = pool.takeAll() }
-        let node = TaskNode(bits: first)
-        first = node.next
-        return node
+/// The nodes that a shard has at hand, and the empty ones that it brings home: one exchange for up to 64.
+///
+/// - Threads: the shard's own.
+/// - Raw memory behind constants, so that no step is checked for exclusive access.
+@safe struct NodeStock: ~Copyable {
+    private struct Header {
+        var free: UInt = 0
+        /// Nodes of others that have not been sent home yet.
+        var waiting = 0
     }
 
-    /// Puts back a node that was not used.
-    mutating func putBack(_ node: TaskNode) {
-        node.next = first
-        first = node.bits
-    }
-}
-
-/// Empty nodes on their way home, sorted by home: one exchange brings back up to 64.
-struct ReturningNodes {
     private struct List {
         var first: UInt = 0
         var last: UInt = 0
         var count = 0
     }
 
+    private static var listLimit: Int { 64 }
+
+    private let pool: NodePool
     private let pools: [NodePool]
-    private var lists: [List]
-    private var waiting = 0
+    private let header: UnsafeMutablePointer<Header>
+    /// By the node's home.
+    private let lists: UnsafeMutablePointer<List>
 
-    private static let listLimit = 64
-
-    init(_ pools: [NodePool]) {
+    init(_ pool: NodePool, returningTo pools: [NodePool]) {
+        self.pool = pool
         self.pools = pools
-        lists = [List](repeating: List(), count: pools.count)
+        unsafe header = .allocate(capacity: 1)
+        unsafe header.initialize(to: Header())
+        unsafe lists = .allocate(capacity: pools.count)
+        unsafe lists.initialize(repeating: List(), count: pools.count)
     }
 
-    mutating func add(_ node: TaskNode) {
+    deinit {
+        unsafe header.deallocate()
+        unsafe lists.deallocate()
+    }
+
+    func take() -> TaskNode {
+        if unsafe header.pointee.free == 0 { unsafe header.pointee.free = pool.takeAll() }
+        let node = unsafe TaskNode(bits: header.pointee.free)
+        unsafe header.pointee.free = node.next
+        return node
+    }
+
+    /// Puts back a node that was not used.
+    func putBack(_ node: TaskNode) {
+        node.next = unsafe header.pointee.free
+        unsafe header.pointee.free = node.bits
+    }
+
+    /// Takes care of a node that was emptied.
+    func recycle(_ node: TaskNode) {
         let origin = node.origin
         if origin == TaskNode.foreign { return node.freeForeign() }
         let home = Int(origin)
-        if lists[home].count == 0 { lists[home].last = node.bits }
-        node.next = lists[home].first
-        lists[home].first = node.bits
-        lists[home].count += 1
-        waiting += 1
-        if lists[home].count == Self.listLimit { send(home) }
+        let list = unsafe lists + home
+        if unsafe list.pointee.count == 0 { unsafe list.pointee.last = node.bits }
+        node.next = unsafe list.pointee.first
+        unsafe list.pointee.first = node.bits
+        unsafe list.pointee.count += 1
+        unsafe header.pointee.waiting += 1
+        if unsafe list.pointee.count == Self.listLimit { send(home) }
     }
 
     /// Before the shard sleeps: nobody else can bring them home.
-    mutating func sendAll() {
-        guard waiting > 0 else { return }
-        for home in lists.indices where lists[home].count > 0 { send(home) }
+    func sendAll() {
+        guard unsafe header.pointee.waiting > 0 else { return }
+        for home in pools.indices where unsafe lists[home].count > 0 { send(home) }
     }
 
-    private mutating func send(_ home: Int) {
-        pools[home].giveBack(first: lists[home].first, last: lists[home].last)
-        waiting -= lists[home].count
-        lists[home] = List()
+    private func send(_ home: Int) {
+        unsafe pools[home].giveBack(first: lists[home].first, last: lists[home].last)
+        unsafe header.pointee.waiting -= lists[home].count
+        unsafe lists[home] = List()
     }
 }

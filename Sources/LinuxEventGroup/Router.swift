@@ -5,13 +5,14 @@
 /// pairs of descriptors.)
 struct Router: Sendable {
     static let shardLimit = 4096
-    private static let places = 12
+    private static var places: Int { 12 }
 
     let shards: Int
 
     @inline(__always)
     func shard(of key: UInt64) -> Int {
         let place = (key &* 0x9E37_79B9_7F4A_7C15) >> UInt64(64 - Self.places)
-        return Int(place) &* shards >> Self.places
+        // In Swift `>>` binds tighter than `*`.
+        return (Int(place) &* shards) >> Self.places
     }
 }

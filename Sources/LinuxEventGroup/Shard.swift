@@ -16,8 +16,7 @@ public final class Shard {
     let core: ShardCore
     /// Tasks that were taken from the mailbox or posted by this shard itself, in order, and have not run.
     private var backlog = TaskChain()
-    private var nodes: FreeNodes
-    private var returning: ReturningNodes
+    private let nodes: NodeStock
     private var counts = Counts()
 
     /// How many tasks run in one turn before descriptors and timers have their share. Contract M7, L13.
@@ -28,8 +27,7 @@ public final class Shard {
         self.core = core
         self.loop = loop
         self.group = group
-        nodes = FreeNodes(core.pool)
-        returning = ReturningNodes(group.cores.map(\.pool))
+        nodes = NodeStock(core.pool, returningTo: group.cores.map(\.pool))
     }
 
     /// The shard that the calling thread is; nil on other threads. Contract G6.
@@ -53,26 +51,21 @@ public final class Shard {
 
     /// Posts to this shard itself: runs after what waits already, in a later turn's share. Contract M7.
     @discardableResult
-    public func post(_ task: sending @escaping ShardTask) -> PostResult { core.post(task) }
+    public func post(_ task: consuming sending @escaping ShardTask) -> PostResult { core.post(task) }
 
-    /// The sender's half of a post by a shard's thread.
-    func submit(_ task: @escaping ShardTask, to target: ShardCore) -> PostResult {
-        if target === core { return submitToSelf(task) }
-        // Nodes come home through the target's group: to another group ours would be lost.
-        guard group.owns(target) else { return target.pushForeign(task) }
-        let node = nodes.take()
-        let result = target.push(node, task)
-        if !result.isPosted { nodes.putBack(node) }
-        return result
+    /// A node for a post of this shard's. Nodes come home through the target's group: to another group, or to none,
+    /// ours would be lost.
+    func takeNode(for target: ShardCore) -> TaskNode {
+        group.owns(target) ? nodes.take() : .allocateForeign()
     }
 
-    /// A shard's own posts stand in line behind its present work, without any atomic. Contract M7.
-    private func submitToSelf(_ task: @escaping ShardTask) -> PostResult {
-        guard core.stopStage.rawValue < StopStage.closing.rawValue else { return .closed(task) }
-        let node = nodes.take()
-        node.fill(task)
+    func putBack(_ node: TaskNode) { nodes.putBack(node) }
+
+    /// A post to itself. Contract M7.
+    func enqueue(_ node: TaskNode) -> Bool {
+        guard core.stopStage.rawValue < StopStage.closing.rawValue else { return false }
         backlog.append(node)
-        return .posted
+        return true
     }
 
     // MARK: Turns
@@ -97,8 +90,10 @@ public final class Shard {
     /// Turns until the group stops: the loop's two steps, and the mailbox after them. Contract L15, M7.
     private func run() throws(LoopError) {
         while !core.isRefusing {
-            try wait()
+            let hasSlept = try wait()
             let turn = try loop.dispatch()
+            let isIdle = backlog.isEmpty && turn.events + turn.timers + turn.deferred == 0
+            if hasSlept, isIdle { counts.wakesSpurious += 1 }
             if turn.stopped { group.requestStop() }
             counts.turns += 1
             counts.events += UInt64(turn.events)
@@ -108,19 +103,23 @@ public final class Shard {
         }
     }
 
-    /// Waits for events and posts alike, and takes what was posted.
-    private func wait() throws(LoopError) {
+    /// Waits for events and posts alike, and takes what was posted. Returns whether it had said that it sleeps.
+    private func wait() throws(LoopError) -> Bool {
         if backlog.isEmpty {
             // Nodes must not sleep here while their owners allocate new ones.
-            returning.sendAll()
+            nodes.sendAll()
             if core.mailbox.sleep() {
                 counts.sleeps += 1
+                // Now, so that the ledger is right while the shard sleeps. Contract M4.
+                core.counters.value.sleeps.store(counts.sleeps, ordering: .relaxed)
                 try loop.wait()
-                return take()
+                take()
+                return true
             }
         }
         try loop.wait(timeout: .zero)
         take()
+        return false
     }
 
     private func take() {
@@ -136,14 +135,16 @@ public final class Shard {
     /// Runs what waits now, and no more: what a task posts has to wait for the next turn. Contract M7.
     private func runTasks(atMost budget: Int) {
         let due = min(backlog.count, budget)
+        var credits = 0
         for _ in 0..<due {
             guard let node = backlog.popFirst() else { break }
+            if node.hasCredit { credits += 1 }
             let task = node.empty()
-            returning.add(node)
+            nodes.recycle(node)
             task(self)
         }
         counts.tasks += UInt64(due)
-        core.credits.giveBack(due)
+        core.credits.giveBack(credits)
     }
 
     // MARK: The end
@@ -163,10 +164,10 @@ public final class Shard {
         backlog.append(core.takeOrphans())
         while let node = backlog.popFirst() {
             _ = node.empty()  // destroyed here, where it may be, and not run
-            returning.add(node)
+            nodes.recycle(node)
         }
         try? loop.close()
-        returning.sendAll()
+        nodes.sendAll()
         counts.watchers = 0
         publish()
         core.reach(.stopped)
@@ -180,6 +181,7 @@ public final class Shard {
         var tasks: UInt64 = 0
         var sleeps: UInt64 = 0
         var selfDisarms: UInt64 = 0
+        var wakesSpurious: UInt64 = 0
         var depth: UInt64 = 0
         var depthMax: UInt64 = 0
         var watchers = 0
@@ -192,6 +194,7 @@ public final class Shard {
         core.counters.value.tasks.store(counts.tasks, ordering: .relaxed)
         core.counters.value.sleeps.store(counts.sleeps, ordering: .relaxed)
         core.counters.value.selfDisarms.store(counts.selfDisarms, ordering: .relaxed)
+        core.counters.value.wakesSpurious.store(counts.wakesSpurious, ordering: .relaxed)
         core.counters.value.depth.store(counts.depth, ordering: .relaxed)
         core.counters.value.depthMax.store(counts.depthMax, ordering: .relaxed)
         core.counters.value.backlog.store(UInt64(backlog.count), ordering: .relaxed)

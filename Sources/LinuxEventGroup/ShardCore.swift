@@ -35,41 +35,46 @@ final class ShardCore: Sendable {
     // MARK: Posting
 
     /// Contract M1. Whatever is refused is handed back.
-    func post(_ task: sending @escaping ShardTask) -> PostResult {
+    func post(_ task: consuming sending @escaping ShardTask) -> PostResult {
         if refuses.load(ordering: .relaxed) { return .closed(task) }
         guard credits.take() else { return .full(task) }
-        let result = submit(task)
-        if case .closed = result { credits.giveBack(1) }
-        return result
+        return submit(task, hasCredit: credits.limit != nil)
     }
 
     /// Past the limit and past the refusal, for what must arrive: only a closed word turns it back.
-    func submit(_ task: @escaping ShardTask) -> PostResult {
-        guard let sender = unsafe Shard.currentUnmanaged else { return pushForeign(task) }
-        return unsafe sender._withUnsafeGuaranteedRef { $0.submit(task, to: self) }
+    func submit(_ task: consuming @escaping ShardTask, hasCredit: Bool = false) -> PostResult {
+        guard let sender = unsafe Shard.currentUnmanaged else {
+            let node = TaskNode.allocateForeign()
+            node.fill(task, hasCredit: hasCredit)
+            return push(node) ? .posted : .closed(takeBack(node))
+        }
+        let node = unsafe sender._withUnsafeGuaranteedRef { $0.takeNode(for: self) }
+        node.fill(task, hasCredit: hasCredit)
+        // A shard's own posts stand in line behind its present work, without any atomic. Contract M7.
+        let isTaken = unsafe sender._withUnsafeGuaranteedRef { $0.core === self ? $0.enqueue(node) : push(node) }
+        return isTaken ? .posted : .closed(takeBack(node))
     }
 
-    /// For a thread that has no nodes which would come home to it.
-    func pushForeign(_ task: @escaping ShardTask) -> PostResult {
-        let node = TaskNode.allocateForeign()
-        let result = push(node, task)
-        if !result.isPosted { node.freeForeign() }
-        return result
-    }
-
-    /// Where the push is refused, the node is the caller's again.
+    /// Contract M4: whoever finds the shard asleep rings, and does nothing after it.
     @inline(__always)
-    func push(_ node: TaskNode, _ task: @escaping ShardTask) -> PostResult {
-        node.fill(task)
+    private func push(_ node: TaskNode) -> Bool {
         switch mailbox.push(node) {
-        case .pushed: return .posted
+        case .pushed: return true
         case .mustRing:
             // The caller's reference to this object keeps the waker alive until its write has returned.
             counters.value.wakesSent.wrappingAdd(1, ordering: .relaxed)
             ring()
-            return .posted
-        case .closed: return .closed(node.empty())
+            return true
+        case .closed: return false
         }
+    }
+
+    /// The task of a node that was refused.
+    private func takeBack(_ node: TaskNode) -> ShardTask {
+        if node.hasCredit { credits.giveBack(1) }
+        let task = node.empty()
+        if node.origin == TaskNode.foreign { node.freeForeign() } else { Shard.current?.putBack(node) }
+        return task
     }
 
     /// Ends the shard's wait, whatever it waits for.

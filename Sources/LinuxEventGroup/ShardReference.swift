@@ -12,7 +12,7 @@ public struct ShardReference: Hashable, Sendable {
     ///
     /// - Returns: `.posted`, or why not, with the task.
     @discardableResult
-    public func post(_ task: sending @escaping ShardTask) -> PostResult { core.post(task) }
+    public func post(_ task: consuming sending @escaping ShardTask) -> PostResult { core.post(task) }
 
     public static func == (left: ShardReference, right: ShardReference) -> Bool { left.core === right.core }
 

@@ -10,9 +10,12 @@ public typealias ShardTask = (_ shard: Shard) -> Void
     static let foreign = UInt32.max
 
     private struct Storage {
-        var next: UInt
+        var next: UInt = 0
         var origin: UInt32
-        var task: Task?
+        /// It took a place in a bounded mailbox, to be given back when it has run.
+        var hasCredit = false
+        /// Without a value while the node is empty.
+        var task = Task(run: { _ in })
     }
 
     /// A struct, because a bare closure in generic storage is boxed anew on every store.
@@ -27,7 +30,7 @@ public typealias ShardTask = (_ shard: Shard) -> Void
     /// A node of its own, for a thread that is no shard of the group.
     static func allocateForeign() -> TaskNode {
         let pointer = UnsafeMutablePointer<Storage>.allocate(capacity: 1)
-        unsafe pointer.initialize(to: Storage(next: 0, origin: foreign, task: nil))
+        unsafe pointer.initialize(to: Storage(origin: foreign))
         return TaskNode(bits: UInt(bitPattern: pointer))
     }
 
@@ -41,7 +44,7 @@ public typealias ShardTask = (_ shard: Shard) -> Void
             let memory = UnsafeMutablePointer<Storage>.allocate(capacity: count)
             for index in 0..<count {
                 let next = unsafe index + 1 < count ? UInt(bitPattern: memory + index + 1) : 0
-                unsafe (memory + index).initialize(to: Storage(next: next, origin: origin, task: nil))
+                unsafe (memory + index).initialize(to: Storage(next: next, origin: origin))
             }
             first = TaskNode(bits: UInt(bitPattern: memory))
         }
@@ -57,14 +60,21 @@ public typealias ShardTask = (_ shard: Shard) -> Void
 
     var origin: UInt32 { unsafe pointer.pointee.origin }
 
-    func fill(_ task: @escaping ShardTask) { unsafe pointer.pointee.task = Task(run: task) }
+    var hasCredit: Bool { unsafe pointer.pointee.hasCredit }
+
+    /// Moves a task into an empty node. From here on the node is the task's only owner, so what the task captured dies
+    /// where the node is emptied: on the shard, and not on the poster's thread.
+    @inline(__always)
+    func fill(_ task: consuming @escaping ShardTask, hasCredit: Bool) {
+        unsafe pointer.pointee.hasCredit = hasCredit
+        unsafe taskPlace.initialize(to: Task(run: task))
+    }
 
     /// Moves the task out of a node that was filled.
-    func empty() -> ShardTask {
-        let task = unsafe pointer.pointee.task.unsafelyUnwrapped
-        unsafe pointer.pointee.task = nil
-        return task.run
-    }
+    @inline(__always)
+    func empty() -> ShardTask { unsafe taskPlace.move().run }
+
+    private var taskPlace: UnsafeMutablePointer<Task> { unsafe pointer.pointer(to: \.task).unsafelyUnwrapped }
 }
 
 /// Nodes in order, on one thread: first in, first out.

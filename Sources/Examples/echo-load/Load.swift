@@ -78,7 +78,11 @@ final class Load {
         hasBegun = true
         for link in links { link.order(.begin) }
         guard !options.quiet else { return }
-        do { try loop.every(.seconds(1)) { [unowned self] _, _ in showProgress() } } catch { fail("echo-load", "\(error)") }
+        do {
+            try loop.every(.seconds(1)) { [unowned self] _, _ in showProgress() }
+        } catch {
+            fail("echo-load", "\(error)")
+        }
     }
 
     private func showProgress() {
@@ -109,7 +113,8 @@ final class Load {
             + " p99.9 \(readable(nanoseconds: p999))")
         say("\(total.errors) errors, \(total.mismatches) mismatches")
         if options.json {
-            say("{\"requests\":\(total.requests),\"seconds\":\(seconds.fixed(3)),\"requests_per_second\":\(rate.fixed(1))"
+            say("{\"requests\":\(total.requests),\"seconds\":\(seconds.fixed(3))"
+                + ",\"requests_per_second\":\(rate.fixed(1))"
                 + ",\"errors\":\(total.errors),\"mismatches\":\(total.mismatches)"
                 + ",\"p50_ns\":\(p50),\"p99_ns\":\(p99),\"p999_ns\":\(p999)}")
         }

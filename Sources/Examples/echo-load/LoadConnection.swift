@@ -120,7 +120,9 @@ final class LoadConnection {
     }
 
     private func end(_ watcher: Watcher) {
-        guard state == .draining && received == granted else { return fail("the service ended the connection", watcher) }
+        guard state == .draining && received == granted else {
+            return fail("the service ended the connection", watcher)
+        }
         finish(watcher)
     }
 

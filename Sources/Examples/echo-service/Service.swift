@@ -6,6 +6,8 @@ import LinuxEventGroup
 /// The main thread's part: starts the shards, tells what they do, and stops them when a signal comes. It runs a loop
 /// of its own; the connections are the shards' business alone.
 final class Service {
+    static let stopSignals = [SIGINT, SIGTERM]
+
     private let options: ServiceOptions
     private let loop: Loop
     private let group: LoopGroup
@@ -19,6 +21,9 @@ final class Service {
         self.options = options
         raiseDescriptorLimit()
         loop = try Loop()
+        // Whatever needs a descriptor comes before the first client, who might take the last one. The handlers that
+        // do something follow in `run`; these hold the signals until then.
+        for number in Service.stopSignals { try loop.signal(number) { _, _ in } }
         inbox = Inbox(waker: loop.waker)
         // As many shards as CPUs at most, unless asked for more.
         let peers = PerShard<EchoShard>(shards: options.threads ?? sysconf(CInt(_SC_NPROCESSORS_CONF)))
@@ -57,7 +62,7 @@ final class Service {
 
     func run() throws {
         loop.onWake { [unowned self] _ in hear() }
-        for number in [SIGINT, SIGTERM] { try loop.signal(number) { [unowned self] _, _ in stop() } }
+        for number in Service.stopSignals { try loop.signal(number) { [unowned self] _, _ in stop() } }
         if options.report != .none { try loop.every(options.interval) { [unowned self] _, _ in tick() } }
         try loop.run()
 

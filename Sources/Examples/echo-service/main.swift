@@ -5,13 +5,12 @@
 //     Connection   what happens per message
 
 import ExampleSupport
-import Glibc
 import LinuxEvent
 
 do {
     // Before any thread exists: threads inherit the mask, and a signal that one of them does not block would end
     // the process instead of reaching the loop.
-    try blockSignals([SIGINT, SIGTERM])
+    try blockSignals(Service.stopSignals)
     try Service(ServiceOptions()).run()
 } catch {
     fail("echo-service", "\(error)")

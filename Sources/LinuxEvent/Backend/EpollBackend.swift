@@ -55,10 +55,11 @@ struct EpollBackend: ~Copyable {
 
     /// A batch that comes back full doubles, up to the larger of the two. The kernel rotates its ready list, so a
     /// small batch is fair; a larger one saves calls.
-    private static let capacities = 256...4096
+    private static var smallest: Int { 256 }
+    private static var largest: Int { 4096 }
 
     init() {
-        let capacity = Self.capacities.lowerBound
+        let capacity = Self.smallest
         unsafe header = .allocate(capacity: 1)
         unsafe header.initialize(to: Header(events: .allocate(capacity: capacity), capacity: capacity))
     }
@@ -79,7 +80,7 @@ struct EpollBackend: ~Copyable {
     fileprivate func fill(from epoll: CInt, timeout: CInt) -> CInt {
         let capacity = unsafe header.pointee.capacity
         let result = unsafe clinux_epoll_wait(epoll, header.pointee.events, CInt(truncatingIfNeeded: capacity), timeout)
-        if Int(result) == capacity, capacity < Self.capacities.upperBound { grow() }
+        if Int(result) == capacity, capacity < Self.largest { grow() }
         return result
     }
 
