@@ -16,10 +16,8 @@ public struct Instant: Comparable, Hashable, Sendable {
     public static var distantFuture: Instant { Instant(nanoseconds: .max) }
 
     public func advanced(by duration: Duration) -> Instant {
-        let offset = duration.saturatedNanoseconds
-        let (sum, overflow) = nanoseconds.addingReportingOverflow(UInt64(bitPattern: offset))
-        if offset >= 0 { return Instant(nanoseconds: overflow ? .max : sum) }
-        return Instant(nanoseconds: nanoseconds < offset.magnitude ? 0 : sum)
+        let sum = Int128(nanoseconds) + duration.nanoseconds
+        return Instant(nanoseconds: UInt64(clamping: sum))
     }
 
     /// From `self` to `other`; negative where `other` is earlier.
@@ -34,14 +32,12 @@ public struct Instant: Comparable, Hashable, Sendable {
 }
 
 extension Duration {
-    /// Whole nanoseconds, rounded up (a wait must never be early), held at the ends of Int64.
-    var saturatedNanoseconds: Int64 {
-        let (seconds, attoseconds) = components
-        let (whole, tooLarge) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
-        if tooLarge { return seconds < 0 ? .min : .max }
-        // Toward zero, then up where something positive was cut off.
-        let part = attoseconds / 1_000_000_000 + (attoseconds % 1_000_000_000 > 0 ? 1 : 0)
-        let (sum, overflow) = whole.addingReportingOverflow(part)
-        return overflow ? (seconds < 0 ? .min : .max) : sum
+    /// Whole nanoseconds, rounded up: a wait must never be early.
+    var nanoseconds: Int128 {
+        // Up to nine seconds, as most are, one word is enough; a division of two costs ten times as much.
+        if let small = Int64(exactly: attoseconds) {
+            return Int128(small / 1_000_000_000 + (small % 1_000_000_000 > 0 ? 1 : 0))
+        }
+        return attoseconds / 1_000_000_000 + (attoseconds % 1_000_000_000 > 0 ? 1 : 0)
     }
 }

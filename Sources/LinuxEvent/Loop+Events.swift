@@ -33,10 +33,10 @@ public final class EventSignaller: Sendable {
 
     public var descriptor: CInt { event.descriptor }
 
-    /// Adds `increment` (at most 2^64 - 2) to what the next callback reads; adding nothing does nothing.
+    /// Adds to what the next callback reads, up to 2^64 - 2. Adding nothing does nothing.
     public func signal(_ increment: UInt64 = 1) {
         guard increment > 0 else { return }
-        event.signal(min(increment, .max - 1))
+        event.add(increment)
     }
 }
 

@@ -26,7 +26,7 @@ public final class Waker: Sendable {
         // Releasing: what this thread wrote happens before the loop's acquiring load in `acquire`. The edge alone
         // orders nothing, since the loop never reads the counter.
         signals.wrappingAdd(1, ordering: .releasing)
-        event.signal()
+        event.ring()
     }
 
     func acquire() { _ = signals.load(ordering: .acquiring) }

@@ -66,6 +66,7 @@ extension Loop {
     @discardableResult
     public func unwatch(_ descriptor: CInt) throws(LoopError) -> Bool {
         checkThread()
+        if !watchers.isClosed, watchers.isOwn(descriptor) { throw .internalDescriptor(descriptor) }
         guard let slot = watchers.table.slot(descriptor), slot.value.generation != 0 else { return false }
         if slot.value.traits.contains(.internal) { throw .internalDescriptor(descriptor) }
         watchers.unwatch(descriptor, slot)

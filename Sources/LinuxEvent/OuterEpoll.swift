@@ -11,6 +11,8 @@ final class OuterEpoll {
 
     var descriptor: CInt { epoll.descriptor }
 
+    func owns(_ descriptor: CInt) -> Bool { descriptor == epoll.descriptor || descriptor == attention.descriptor }
+
     init(_ inner: borrowing EpollBackend) throws(LoopError) {
         epoll = try EpollBackend()
         attention = try EventFD()
@@ -26,6 +28,6 @@ final class OuterEpoll {
     func tell(hasWork: Bool) {
         guard hasWork != isTold else { return }
         isTold = hasWork
-        if hasWork { attention.signal() } else { _ = attention.drain() }
+        if hasWork { attention.ring() } else { _ = attention.drain() }
     }
 }

@@ -75,8 +75,7 @@ final class WatcherSet {
         // Room in the table is made when the kernel has agreed: a number that is nobody's must not cost memory.
         let old = table.slot(descriptor)?.value ?? WatcherSlot()
         let isReplacement = old.generation != 0
-        let isOurs = descriptor == backend.descriptor || descriptor == outer?.descriptor
-        guard !isOurs, !old.traits.contains(.internal) else { throw .internalDescriptor(descriptor) }
+        guard !old.traits.contains(.internal), !isOwn(descriptor) else { throw .internalDescriptor(descriptor) }
         // EPOLLEXCLUSIVE cannot be given to, or taken from, what is in the set already.
         let isModifiable = !old.traits.union(traits).contains(.exclusive) && !old.state.contains(.parked)
         var result: CInt
@@ -158,6 +157,11 @@ final class WatcherSet {
         }
         if retired.isEmpty { pending.remove(.releases) }
         isReleasing = false
+    }
+
+    /// One of the descriptors that the set itself consists of. Contract E3.
+    func isOwn(_ descriptor: CInt) -> Bool {
+        descriptor == backend.descriptor || outer?.owns(descriptor) == true
     }
 
     // MARK: Interest

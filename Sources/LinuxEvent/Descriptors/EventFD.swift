@@ -19,11 +19,20 @@ struct EventFD: ~Copyable, Sendable {
 
     private init(owned: consuming OwnedDescriptor) { self.owned = owned }
 
-    /// Adds to the counter. At saturation the kernel answers EAGAIN, and reports no edge: the counter is read
-    /// and written again, so that a poller which never reads is woken all the same.
-    func signal(_ increment: UInt64 = 1) {
+    /// What the kernel's counter can hold.
+    static var limit: UInt64 { .max - 1 }
+
+    /// Makes a poller wake that waits for edges and never reads. A full counter takes no write and gives no edge, so it
+    /// is read and written again.
+    func ring() {
+        while clinux_eventfd_write(descriptor, 1) == -EAGAIN { _ = drain() }
+    }
+
+    /// Adds to what the next drain reads, and stays at the limit once it is reached.
+    func add(_ increment: UInt64) {
+        var increment = min(increment, Self.limit)
         while clinux_eventfd_write(descriptor, increment) == -EAGAIN {
-            guard drain() != nil else { continue }
+            increment = min(increment.addingSaturated(drain() ?? 0), Self.limit)
         }
     }
 

@@ -64,9 +64,9 @@ extension Loop {
     public func every(
         _ interval: Duration, _ handler: @escaping (_ loop: Loop, _ timer: Timer) -> Void
     ) throws(LoopError) -> Timer {
-        let nanoseconds = interval.saturatedNanoseconds
+        let nanoseconds = interval.nanoseconds
         guard nanoseconds > 0 else { throw .invalidInterval(interval) }
-        return schedule(Instant.now.advanced(by: interval), interval: UInt64(nanoseconds), handler)
+        return schedule(Instant.now.advanced(by: interval), interval: UInt64(clamping: nanoseconds), handler)
     }
 
     private func schedule(
