@@ -186,6 +186,8 @@ int clinux_thread_start(uintptr_t *handle, const char *name, void (*body)(void *
 
 int clinux_thread_join(uintptr_t handle) { return -pthread_join((pthread_t)handle, NULL); }
 
+int clinux_thread_detach(uintptr_t handle) { return -pthread_detach((pthread_t)handle); }
+
 int clinux_thread_cpu_clock(int *clock) { return -pthread_getcpuclockid(pthread_self(), clock); }
 
 int clinux_clock_ns(int clock, uint64_t *nanoseconds) {

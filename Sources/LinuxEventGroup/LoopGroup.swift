@@ -44,6 +44,12 @@ public final class LoopGroup: Sendable {
         try launch(Launch(group: self, start: start), name: name)
     }
 
+    /// A dropped group runs on, and this runs when the last of its threads has let go of it, on that thread maybe: so
+    /// what nobody has joined is let go of, not waited for.
+    deinit {
+        for thread in threads.withLock({ $0 }) { _ = clinux_thread_detach(thread) }
+    }
+
     // MARK: Shards
 
     public var count: Int { cores.count }

@@ -64,7 +64,8 @@ struct Mailbox: ~Copyable, Sendable {
 
     /// Closes the box, from any thread; the shard, if asleep, is not told. What was in it is the caller's.
     func close() -> TaskChain {
-        let head = word.value.exchange(Self.closed, ordering: .acquiring)
+        // Releasing too: what the closer wrote before is visible to a shard that finds its word closed.
+        let head = word.value.exchange(Self.closed, ordering: .acquiringAndReleasing)
         return head > Self.closed ? TaskChain(reversing: head) : TaskChain()
     }
 

@@ -128,22 +128,23 @@ public final class Shard {
         counts.depth = UInt64(taken.tasks.count)
         counts.depthMax = max(counts.depthMax, counts.depth)
         backlog.append(taken.tasks)
-        // Before they run: should one of them not return, this is what a stop finds.
-        core.counters.value.backlog.store(UInt64(backlog.count), ordering: .relaxed)
     }
 
     /// Runs what waits now, and no more: what a task posts has to wait for the next turn. Contract M7.
     private func runTasks(atMost budget: Int) {
         let due = min(backlog.count, budget)
         var credits = 0
-        for _ in 0..<due {
-            guard let node = backlog.popFirst() else { break }
+        var ran = 0
+        while ran < due, !core.isAbandoned, let node = backlog.popFirst() {
+            // What is left, should this one not return: a stop counts it. Contract G9.
+            core.counters.value.backlog.store(UInt64(backlog.count), ordering: .relaxed)
+            ran += 1
             if node.hasCredit { credits += 1 }
             let task = node.empty()
             nodes.recycle(node)
             task(self)
         }
-        counts.tasks += UInt64(due)
+        counts.tasks += UInt64(ran)
         core.credits.giveBack(credits)
     }
 
@@ -156,7 +157,6 @@ public final class Shard {
         backlog.append(core.mailbox.close())
         while !backlog.isEmpty, !core.isAbandoned {
             runTasks(atMost: Self.taskBudget)
-            core.counters.value.backlog.store(UInt64(backlog.count), ordering: .relaxed)
         }
         core.tasksDrained.store(counts.tasks - before, ordering: .relaxed)
         core.watchersAtEnd.store(loop.statistics.watchers, ordering: .relaxed)

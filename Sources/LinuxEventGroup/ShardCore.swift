@@ -18,7 +18,8 @@ final class ShardCore: Sendable {
     /// New tasks are refused from here on; those on their way are still run. Contract G9.
     private let refuses = Atomic<Bool>(false)
     private let stage = Atomic<UInt8>(StopStage.running.rawValue)
-    private let abandoned = Atomic<Bool>(false)
+    /// Looked at before each task, so alone on its line.
+    private let abandoned = Isolated(Atomic<Bool>(false))
     private let orphans = Atomic<UInt>(0)
     let tasksAbandoned = Atomic<UInt64>(0)
     /// Tasks run after the shard had noticed that it shall stop; and what it still watched then.
@@ -99,16 +100,18 @@ final class ShardCore: Sendable {
         ring()
     }
 
-    /// Tasks are not run any more, only destroyed.
-    var isAbandoned: Bool { abandoned.load(ordering: .acquiring) }
+    /// Tasks are not run any more, only destroyed. Relaxed: it is looked at until it is seen, and orders nothing.
+    var isAbandoned: Bool { abandoned.value.load(ordering: .relaxed) }
 
-    func abandonTasks() { abandoned.store(true, ordering: .releasing) }
+    func abandonTasks() { abandoned.value.store(true, ordering: .relaxed) }
 
     /// Closes the box of a shard that missed the deadline. What it held is not run any more. It is not destroyed here
     /// either, since it may hold what must die on its own thread: the shard does that if it ever comes back.
     /// Contract G9.
     func abandon() {
-        abandonTasks()  // before the word: a shard that finds its word closed must find this too
+        // Only once: a second stop that misses its deadline too finds nothing new. And before the word: a shard that
+        // finds its word closed must find this too, which its acquiring exchange sees to.
+        guard !abandoned.value.exchange(true, ordering: .relaxed) else { return }
         let chain = mailbox.close()
         let held = UInt64(chain.count) + counters.value.backlog.load(ordering: .relaxed)
         tasksAbandoned.wrappingAdd(held, ordering: .relaxed)

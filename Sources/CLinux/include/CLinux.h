@@ -94,6 +94,7 @@ static inline void clinux_thread_slot_set(void *pointer) { clinux_thread_slot = 
 /// `name` is cut to the kernel's 15 bytes.
 int clinux_thread_start(uintptr_t *handle, const char *name, void (*body)(void *), void *context);
 int clinux_thread_join(uintptr_t handle);
+int clinux_thread_detach(uintptr_t handle);
 /// The clock of the CPU time that the calling thread has used; readable from any thread while this one lives.
 int clinux_thread_cpu_clock(int *clock);
 int clinux_clock_ns(int clock, uint64_t *nanoseconds);
