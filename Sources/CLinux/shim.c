@@ -1,16 +1,21 @@
 #define _GNU_SOURCE
 #include "CLinux.h"
 
+#include <dirent.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 _Static_assert(sizeof(struct signalfd_siginfo) == 128, "the kernel's record size");
@@ -138,7 +143,111 @@ int clinux_sigtake(uint64_t signals) {
 int clinux_sigrtmin(void) { return SIGRTMIN; }
 int clinux_sigrtmax(void) { return SIGRTMAX; }
 
+// MARK: processes
+
+int clinux_pidfd_open(int pid) { RETURN_RESULT(syscall(SYS_pidfd_open, pid, 0)); }
+
+int clinux_pidfd_wait(int pidfd, bool keep, struct clinux_exit *exit) {
+    siginfo_t info;
+    memset(&info, 0, sizeof info);
+    if (waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG | (keep ? WNOWAIT : 0)) < 0) return -errno;
+    if (info.si_signo == 0 || info.si_pid == 0) return 0;
+    *exit = (struct clinux_exit){.code = info.si_code, .status = info.si_status};
+    return 1;
+}
+
+/// The first version of the kernel's struct pidfd_info; later ones only append.
+struct pidfd_info_v0 {
+    uint64_t mask, cgroup;
+    uint32_t pid, tgid, ppid, ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid;
+    int32_t exit_code;
+};
+_Static_assert(sizeof(struct pidfd_info_v0) == 64, "the size is part of the request's number");
+
+int clinux_pidfd_remembered(int pidfd, struct clinux_exit *exit) {
+    const uint64_t info_exit = 1 << 3;
+    struct pidfd_info_v0 info = {.mask = info_exit};
+    if (ioctl(pidfd, _IOWR(0xFF, 11, struct pidfd_info_v0), &info) < 0) return -errno;
+    if (!(info.mask & info_exit)) return 0;
+    int status = info.exit_code;
+    if (WIFEXITED(status)) {
+        *exit = (struct clinux_exit){.code = CLD_EXITED, .status = WEXITSTATUS(status)};
+    } else {
+        *exit = (struct clinux_exit){.code = WCOREDUMP(status) ? CLD_DUMPED : CLD_KILLED, .status = WTERMSIG(status)};
+    }
+    return 1;
+}
+
+int clinux_pidfd_signal(int pidfd, int signal) { RETURN_RESULT(syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0)); }
+
+// MARK: fork
+
+static const uint32_t no_process = 0;
+const volatile uint32_t *clinux_process_word = &no_process;
+
+static int process_page_error;
+
+static void process_page_make(void) {
+    long size = sysconf(_SC_PAGESIZE);
+    void *page = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED) {
+        process_page_error = errno;
+    } else if (madvise(page, (size_t)size, MADV_WIPEONFORK) < 0) {
+        process_page_error = errno;
+        munmap(page, (size_t)size);
+    } else {
+        clinux_process_word = page;
+    }
+}
+
+int clinux_process_mark(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, process_page_make);
+    if (process_page_error) return -process_page_error;
+    uint32_t process = (uint32_t)getpid();
+    // Racing threads write the same number.
+    if (*clinux_process_word != process) *(volatile uint32_t *)clinux_process_word = process;
+    return (int)process;
+}
+
 // MARK: threads
+
+static bool thread_mask_read(const char *thread, struct clinux_thread_mask *mask) {
+    char path[64], line[256];
+    snprintf(path, sizeof path, "/proc/self/task/%s/status", thread);
+    FILE *file = fopen(path, "re");
+    if (!file) return false;
+    bool found = false;
+    mask->thread = atoi(thread);
+    mask->name[0] = 0;
+    while (!found && fgets(line, sizeof line, file)) {
+        unsigned long long blocked;
+        if (strncmp(line, "Name:\t", 6) == 0) {
+            line[strcspn(line, "\n")] = 0;
+            strncpy(mask->name, line + 6, sizeof mask->name - 1);
+            mask->name[sizeof mask->name - 1] = 0;
+        } else if (sscanf(line, "SigBlk:\t%llx", &blocked) == 1) {
+            mask->blocked = blocked;
+            found = true;
+        }
+    }
+    fclose(file);
+    return found;
+}
+
+int clinux_thread_masks(struct clinux_thread_mask *masks, int capacity) {
+    DIR *tasks = opendir("/proc/self/task");
+    if (!tasks) return -errno;
+    int count = 0;
+    for (struct dirent *entry; (entry = readdir(tasks));) {
+        struct clinux_thread_mask mask;
+        if (entry->d_name[0] == '.' || !thread_mask_read(entry->d_name, &mask)) continue;
+        if (count < capacity) masks[count] = mask;
+        count++;
+    }
+    closedir(tasks);
+    return count;
+}
 
 _Thread_local uintptr_t clinux_thread_number;
 _Thread_local void *clinux_thread_slot;

@@ -18,11 +18,13 @@ struct DeferredBlocks {
         if next == blocks.count {
             blocks.removeAll(keepingCapacity: next <= Budget.deferred)
             next = 0
+        } else if next >= 64, next * 2 >= blocks.count {
+            // Blocks that defer themselves anew never leave the array empty.
+            blocks.removeFirst(next)
+            next = 0
         }
         return block
     }
-
-    mutating func removeAll() { self = DeferredBlocks() }
 }
 
 extension Loop {

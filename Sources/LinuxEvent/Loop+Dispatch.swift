@@ -7,24 +7,26 @@ extension Loop {
     @inline(__always)
     func deliver(_ events: UInt32, to token: Token) {
         guard let slot = watchers.table.live(token) else { return watchers.stale(token) }
-        let due = Steps.due(events).intersection(slot.value.steps)
-        guard slot.value.isOrdinary, events & Readiness.error == 0, !due.isEmpty else {
+        let told = Steps.due(events)
+        guard slot.value.isOrdinary, events & Readiness.error == 0, told.isSubset(of: slot.value.steps) else {
             return deliverWithCare(events, to: token, slot)
         }
-        run(due, token, slot)
+        run(told, token, slot)
     }
 
-    /// Errors, oneshots, and what comes for a watcher that wants nothing of it.
+    /// Errors, oneshots, and what comes for a watcher that does not want all of it, or no longer.
     @inline(never)
     private func deliverWithCare(_ events: UInt32, to token: Token, _ slot: WatcherReference) {
         guard slot.value.state.isDisjoint(with: .silent) else { return }
-        var due = Steps.due(events)
+        // What was disabled after the batch was fetched is not told, while the same handler may run for another reason.
+        var due = Steps.due(events & (slot.value.interest.mask | Readiness.unasked))
         if events & Readiness.error != 0 {
             // Alone, if there is a handler: Contract D1. Else the next read or write shall meet the errno: D2.
             due = slot.value.steps.contains(.error) ? .error : [.read, .write]
         }
         due.formIntersection(slot.value.steps)
         if due.isEmpty { return watchers.unclaimed(events, token.descriptor, slot) }
+        if !Steps.due(events).isSubset(of: due) { watchers.dropped(events, token.descriptor, slot) }
         if slot.value.traits.contains(.oneshot) { watchers.disarm(token.descriptor, slot) }
         run(due, token, slot)
     }
@@ -43,7 +45,9 @@ extension Loop {
             // The callback may have ended this watcher, or closed the descriptor and watched a new one that got the
             // same number, or lost interest: look afresh. Contract D6.
             guard let slot = watchers.table.live(descriptor, generation) else { return }
-            guard slot.value.steps.contains(.write) else { return watchers.dropped(descriptor, slot) }
+            guard slot.value.steps.contains(.write) else {
+                return watchers.dropped(Readiness.output, descriptor, slot)
+            }
         }
         if due.contains(.write) {
             unsafe record._withUnsafeGuaranteedRef {

@@ -49,7 +49,8 @@ public func blockSignals(_ numbers: [CInt]) throws(LoopError) {
 final class SignalSubscriptions {
     final class Subscriber {
         let number: CInt
-        let handler: (Loop, Signal) -> Void
+        /// Let go of when it is cancelled: a handle that outlives its subscription must not keep it.
+        var handler: ((Loop, Signal) -> Void)?
         init(number: CInt, handler: @escaping (Loop, Signal) -> Void) {
             self.number = number
             self.handler = handler
@@ -92,12 +93,12 @@ final class SignalSubscriptions {
     private func claim(_ number: CInt, _ signal: SignalSet) throws(LoopError) {
         let (before, _) = Self.owned.bitwiseOr(signal.rawValue, ordering: .relaxed)
         guard before & signal.rawValue == 0 else { throw .signalOwned(number) }
+        taken.insert(signal)
         do throws(LoopError) {
             var mask: UInt64 = 0
             try check("pthread_sigmask", unsafe clinux_sigmask_block(signal.rawValue, &mask))
             if mask & signal.rawValue == 0 { blockedByUs.insert(signal) }
-            try signals.setSignals(taken.union(signal))
-            taken.insert(signal)
+            try signals.setSignals(taken)
         } catch {
             giveBack(signal)
             throw error
@@ -106,15 +107,10 @@ final class SignalSubscriptions {
 
     /// While the signal is still blocked nothing can be delivered, so first take off what is pending. Contract S4.
     private func giveBack(_ signal: SignalSet) {
-        taken.remove(signal)
+        guard taken.remove(signal) != nil else { return }
         try? signals.setSignals(taken)
-        if blockedByUs.contains(signal) {
-            while clinux_sigtake(signal.rawValue) > 0 {}
-            _ = clinux_sigmask_unblock(signal.rawValue)
-            blockedByUs.remove(signal)
-        } else {
-            while clinux_sigtake(signal.rawValue) > 0 {}
-        }
+        while clinux_sigtake(signal.rawValue) > 0 {}
+        if blockedByUs.remove(signal) != nil { _ = clinux_sigmask_unblock(signal.rawValue) }
         _ = Self.owned.bitwiseAnd(~signal.rawValue, ordering: .relaxed)
     }
 
@@ -127,6 +123,10 @@ final class SignalSubscriptions {
         checkThread()
         guard let index = subscribers.firstIndex(where: { $0 === subscriber }) else { return false }
         subscribers.remove(at: index)
+        // The handler goes last: its release may run user code, which may come back here.
+        let handler = subscriber.handler
+        subscriber.handler = nil
+        defer { withExtendedLifetime(handler) {} }
         if !subscribers.contains(where: { $0.number == subscriber.number }) { giveBack(SignalSet(subscriber.number)) }
         return true
     }
@@ -149,16 +149,21 @@ final class SignalSubscriptions {
         }
         for signal in seen {
             for subscriber in subscribers where subscriber.number == signal.number {
-                // An earlier subscriber may have cancelled a later one.
-                if subscribers.contains(where: { $0 === subscriber }) { subscriber.handler(loop, signal) }
+                subscriber.handler?(loop, signal)  // none, if an earlier one has cancelled it
             }
         }
     }
 
     func close() {
+        let last = subscribers
         subscribers = []
         for number in CInt(1)...64 where taken.contains(SignalSet(number)) { giveBack(SignalSet(number)) }
         signals.close()
+        for subscriber in last {
+            let handler = subscriber.handler
+            subscriber.handler = nil
+            withExtendedLifetime(handler) {}
+        }
     }
 
     private func checkThread() {
@@ -181,13 +186,18 @@ extension Loop {
         checkThread()
         if watchers.isClosed { throw .closed }
         if let signals { return try signals.add(number, handler) }
-        _ = try SignalSubscriptions.checked(number)
         let made = try SignalSubscriptions()
-        try watchInternal(made.signals.descriptor, level: true) { loop, _, _ in
-            loop.counters.internalEvents -= 1  // it is the user's event, after all
-            loop.signals?.drain(loop)
+        let subscription = try made.add(number, handler)
+        do throws(LoopError) {
+            try watchInternal(made.signals.descriptor, level: true) { loop, _, _ in
+                loop.counters.internalEvents -= 1  // it is the user's event, after all
+                loop.signals?.drain(loop)
+            }
+        } catch {
+            subscription.cancel()
+            throw error
         }
         signals = made
-        return try made.add(number, handler)
+        return subscription
     }
 }

@@ -37,7 +37,10 @@ extension Loop {
     public func onWake(_ handler: ((_ loop: Loop) -> Void)?) {
         checkThread()
         guard !watchers.isClosed else { return }
+        // Released after the exchange: that may run user code, which may come back here.
+        let old = wakeHandler
         wakeHandler = handler
+        withExtendedLifetime(old) {}
     }
 
     /// The counter is watched edge-triggered and never read: each write is an edge of its own.

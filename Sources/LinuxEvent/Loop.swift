@@ -23,11 +23,15 @@ public final class Loop {
     var wakeHandler: ((Loop) -> Void)?
     var wasWoken = false
     var signals: SignalSubscriptions?
+    let children = ObservedProcesses()
     /// Events of the batch that the last `wait` fetched; dispatched by the next `dispatch`.
     private var batch = 0
     private var isDispatching = false
     /// A stop that no `run` or `runOnce` has ended for yet. Contract L2, L3.
-    public var isStopRequested: Bool { stopRequested }
+    public var isStopRequested: Bool {
+        checkThread()
+        return stopRequested
+    }
     private var stopRequested = false
     var cachedNow = Instant(nanoseconds: 0)
     var isNowStale = true
@@ -57,7 +61,8 @@ public final class Loop {
     /// Turns until `stop()`; waits also when there is nothing to watch. Contract L2, L3.
     @available(*, noasync, message: "a loop belongs to a thread, and an async function has none (Contract L1)")
     public func run() throws(LoopError) {
-        repeat { try turn() } while !consumeStop()
+        try enter()
+        while !consumeStop() { try turn() }
     }
 
     /// One turn that did something, or none within the timeout. Contract L2, L7, L8.
@@ -120,6 +125,9 @@ public final class Loop {
     private func dispatchBatch() -> Turn {
         isDispatching = true
         wasWoken = false
+        // What is due now runs after the events; what they schedule, were it due at once, in the next turn. Contract T2.
+        let hasTimers = timers.hasAny
+        if hasTimers { timers.collect(now.nanoseconds) }
         let internalEvents = counters.internalEvents
         let fetched = batch
         for index in 0..<fetched {
@@ -128,10 +136,10 @@ public final class Loop {
         }
         let turn = Turn(
             events: fetched - Int(counters.internalEvents - internalEvents),
-            timers: timers.hasAny ? runDueTimers() : 0, deferred: hasDeferred ? runDeferred() : 0, stopped: false)
+            timers: hasTimers ? runDueTimers() : 0, deferred: hasDeferred ? runDeferred() : 0, stopped: false)
         counters.turns += 1
         counters.events += UInt64(fetched)
-        if counters.turns & 255 == 0 { watchers.audit(0..<min(fetched, 16)) }
+        if counters.turns & 7 == 0 { watchers.audit(fetched) }
         batch = 0
         watchers.finishTurn()
         isDispatching = false
@@ -235,13 +243,14 @@ public final class Loop {
 
     private func tearDown() {
         guard !watchers.isClosed else { return }
+        // Each is taken out first and released after: a release may run user code, which may call this loop.
+        let ending = (signals, deferred, wakeHandler)
         signals?.close()
-        signals = nil
+        children.close()
         watchers.close()
         timers.close()
-        deferred.removeAll()
-        wakeHandler = nil
-        ownWaker = nil
+        (signals, deferred, wakeHandler, ownWaker) = (nil, DeferredBlocks(), nil, nil)
+        withExtendedLifetime(ending) {}
     }
 }
 

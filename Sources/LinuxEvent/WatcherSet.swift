@@ -45,6 +45,8 @@ final class WatcherSet {
     }
     private var isReleasing = false
     private var lastRebuild = Instant(nanoseconds: 0)
+    private var lastAudit = Instant(nanoseconds: 0)
+    private var auditCursor = 0
     /// What a foreign loop polls, once one has asked. Contract L6.
     var outer: OuterEpoll?
 
@@ -92,7 +94,7 @@ final class WatcherSet {
                 result = backend.modify(descriptor, new.kernelMask, token)
             }
             if result < 0, isReplacement, !old.state.contains(.parked) {
-                _ = backend.add(descriptor, old.kernelMask, Token(descriptor, old.generation))
+                _ = backend.add(descriptor, old.presentMask, Token(descriptor, old.generation))
             }
         }
         try check("epoll_ctl", result)
@@ -211,12 +213,14 @@ final class WatcherSet {
 
     /// One MOD, or none where the kernel's mask is what it should be and it has nothing to repeat.
     private func modify(_ descriptor: CInt, _ slot: WatcherReference) -> CInt {
+        // A spent oneshot is what a disarmed one should be. Armed anew it needs a MOD, even if the mask is the same.
         let wanted = slot.value.wantedMask
+        if slot.value.state.contains(.disarmed), slot.value.kernelMask == WatcherSlot.spent { return 0 }
         let repeats = slot.value.state.contains(.dropped) && slot.value.steps != .error && !slot.value.steps.isEmpty
         guard wanted != slot.value.kernelMask || repeats else { return 0 }
         let result = backend.modify(descriptor, wanted, Token(descriptor, slot.value.generation))
         if result == 0 {
-            slot.value.kernelMask = wanted
+            slot.value.kernelMask = slot.value.state.contains(.disarmed) ? WatcherSlot.spent : wanted
             if repeats { slot.value.state.remove(.dropped) }
         }
         return result
@@ -225,9 +229,15 @@ final class WatcherSet {
     /// The kernel refuses a MOD of an exclusive entry: out and in again. Out of the set it can miss nothing, since
     /// adding what is ready reports it.
     private func replaceExclusive(_ descriptor: CInt, _ slot: WatcherReference) throws(LoopError) {
-        _ = backend.remove(descriptor)
+        // It would be refused when the old entry is gone already.
+        if slot.value.interest.contains(.readHangup) {
+            throw .system(SystemError(call: "epoll_ctl ADD", code: EINVAL))
+        }
         let token = Token(descriptor, slot.value.generation)
-        try check("epoll_ctl ADD", backend.add(descriptor, slot.value.wantedMask, token))
+        _ = backend.remove(descriptor)
+        let result = backend.add(descriptor, slot.value.wantedMask, token)
+        if result < 0 { _ = backend.add(descriptor, slot.value.kernelMask, token) }
+        try check("epoll_ctl ADD", result)
         slot.value.kernelMask = slot.value.wantedMask
     }
 
@@ -257,22 +267,27 @@ final class WatcherSet {
     /// A oneshot is about to deliver its event. Contract W7.
     func disarm(_ descriptor: CInt, _ slot: WatcherReference) {
         slot.value.state.formUnion([.disarmed, .deliveredNow])
-        if slot.value.kernelMask & WatcherSlot.kernelOneshot != 0 { slot.value.kernelMask = WatcherSlot.silentMask }
+        slot.value.noteSpent()
         noteChange(descriptor, slot)
     }
 
     /// An event of a live watcher for which no step is enabled at this moment.
     func unclaimed(_ events: UInt32, _ descriptor: CInt, _ slot: WatcherReference) {
-        if slot.value.kernelMask & WatcherSlot.kernelOneshot != 0 { slot.value.kernelMask = WatcherSlot.silentMask }
+        slot.value.noteSpent()
         if events & Readiness.unasked != 0 { return park(descriptor, slot) }
         // Disabled after the batch was fetched. The kernel repeats what is level-triggered by itself.
-        dropped(descriptor, slot)
+        dropped(events, descriptor, slot)
     }
 
-    /// A step of an edge or a oneshot was skipped because it is disabled: enabling it must report it anew.
+    /// Something of an edge or a oneshot was skipped because it is disabled: enabling it must report it anew.
+    ///
+    /// Only what the kernel had been asked for: a hang-up comes unasked, and comes again with every repetition. An
+    /// exclusive entry is added anew with each change, which reports whatever is ready.
     @inline(never)
-    func dropped(_ descriptor: CInt, _ slot: WatcherReference) {
-        guard !slot.value.traits.isDisjoint(with: [.edgeTriggered, .oneshot]) else { return }
+    func dropped(_ events: UInt32, _ descriptor: CInt, _ slot: WatcherReference) {
+        guard !slot.value.traits.isDisjoint(with: [.edgeTriggered, .oneshot]),
+            !slot.value.traits.contains(.exclusive), events & slot.value.kernelMask & ~Readiness.unasked != 0
+        else { return }
         slot.value.state.insert(.dropped)
         noteChange(descriptor, slot)
     }
@@ -329,17 +344,30 @@ final class WatcherSet {
         changes.removeAll(keepingCapacity: true)
     }
 
-    /// Asks the kernel whether these watchers' descriptors are still the ones that it was given. One closed unwatched
-    /// while a copy of it lives goes on reporting under its old name, and only the kernel can tell. Contract W9.
+    /// Asks the kernel whether some of the batch's descriptors are still the ones that it was given. One that was closed
+    /// unwatched while a copy of it lives goes on reporting under its old name, and only the kernel can tell. Contract W9.
+    ///
+    /// Every eighth turn looks at the clock, and 50 ms after the last audit there is one: a system call for each of up to
+    /// 32 events, from another place of the batch each time.
     @inline(never)
-    func audit(_ events: Range<Int>) {
-        for index in events {
-            let token = batch.event(index).token
-            guard let slot = table.live(token), slot.value.traits.isDisjoint(with: [.edgeTriggered, .exclusive]),
-                slot.value.state.isDisjoint(with: .parked), !slot.value.state.contains(.changed)
-            else { continue }
-            if backend.modify(token.descriptor, slot.value.kernelMask, token) < 0 { vanish(token.descriptor, slot) }
+    func audit(_ events: Int) {
+        let now = Instant.now
+        guard events > 0, lastAudit.advanced(by: .milliseconds(50)) <= now else { return }
+        lastAudit = now
+        for _ in 0..<min(events, 32) {
+            auditCursor = (auditCursor &+ 1) % events
+            let token = batch.event(auditCursor).token
+            guard let slot = table.live(token), !slot.value.state.contains(.parked) else { continue }
+            if !holds(token, slot) { vanish(token.descriptor, slot) }
         }
+    }
+
+    /// Whether the number still means the file that was watched. To add what is there already is refused and changes
+    /// nothing; so if it is accepted, it is another file, and goes at once.
+    private func holds(_ token: Token, _ slot: WatcherReference) -> Bool {
+        let result = backend.add(token.descriptor, 0, token)
+        if result == 0 { _ = backend.remove(token.descriptor) }
+        return result == -EEXIST
     }
 
     /// Makes the kernel's set anew from the table, which is the only cure for entries that no number names any more.
@@ -354,21 +382,15 @@ final class WatcherSet {
         table.forEach { descriptor, slot in
             guard isComplete, !slot.value.state.contains(.parked) else { return }
             let token = Token(descriptor, slot.value.generation)
-            let mask = slot.value.kernelMask
-            // The old set knows whether the number still means the file that was watched.
-            let isOurs = slot.value.traits.contains(.exclusive) || backend.modify(descriptor, mask, token) == 0
-            guard isOurs else { return gone.append(token) }
-            let result = fresh.add(descriptor, mask, token)
-            if result == -EBADF || result == -EPERM { gone.append(token) } else if result < 0 { isComplete = false }
+            guard holds(token, slot) else { return gone.append(token) }
+            if fresh.add(descriptor, slot.value.presentMask, token) < 0 { isComplete = false }
         }
         guard isComplete, (try? backend.become(fresh)) != nil else { return }
         outer?.add(backend)
         pending.remove(.leftovers)
         rebuilds += 1
         for token in gone {
-            guard let slot = table.live(token) else { continue }
-            vanished += 1
-            end(token.descriptor, slot)
+            if let slot = table.live(token) { vanish(token.descriptor, slot) }
         }
     }
 
@@ -393,12 +415,17 @@ extension WatcherSlot {
     /// A disarmed oneshot. Not mask 0, which would still report HUP and ERR; this reports them once at most, and the
     /// loop passes over that.
     static let silentMask = kernelOneshot
+    /// Of `kernelMask`: the entry is there and reports nothing. No mask of the kernel's has all bits.
+    static let spent = UInt32.max
     static let kernelEdge: UInt32 = 1 << 31
     static let kernelExclusive = UInt32(CLINUX_EPOLLEXCLUSIVE)
 
-    /// Whatever it is told, its state does not change by being told.
+    /// Whatever it is told, its state does not change by being told, and each handler has one reason to run.
     @inline(__always)
-    var isOrdinary: Bool { !traits.contains(.oneshot) && state.isDisjoint(with: .silent) }
+    var isOrdinary: Bool {
+        !traits.contains(.oneshot) && state.isDisjoint(with: .silent)
+            && interest.isDisjoint(with: [.priority, .readHangup])
+    }
 
     mutating func setInterest(_ new: Interest) {
         interest = new
@@ -407,6 +434,14 @@ extension WatcherSlot {
         if traits.contains(.hasWrite), new.contains(.write) { steps.insert(.write) }
         if traits.contains(.hasError) { steps.insert(.error) }
     }
+
+    /// The kernel has reported an entry that carries EPOLLONESHOT, and so disarmed it.
+    mutating func noteSpent() {
+        if kernelMask & Self.kernelOneshot != 0 { kernelMask = Self.spent }
+    }
+
+    /// To be given to another set, as this one holds it.
+    var presentMask: UInt32 { kernelMask == Self.spent ? Self.silentMask : kernelMask }
 
     /// What the kernel's set should hold. Never anything for which there is no handler: it would only spin.
     var wantedMask: UInt32 {

@@ -35,9 +35,9 @@ final class WatcherRecord {
 @safe struct WatcherSlot {
     /// Of the present watcher; 0 where there is none.
     var generation: UInt64 = 0
-    /// Owned: +1, taken back by `WatcherSet.retire`.
+    /// Owned: +1, taken back when the watcher ends.
     var record: Unmanaged<WatcherRecord>?
-    /// What the kernel's set holds for this watcher. A oneshot that the kernel disarmed counts as `silent`.
+    /// What the kernel's set holds for this watcher; `spent` where it holds it disarmed.
     var kernelMask: UInt32 = 0
     /// The turn in which the last watcher of this number ended: an event of the past is no surprise in that turn.
     var removalTurn: UInt32 = 0
@@ -85,16 +85,16 @@ struct WatcherState: OptionSet {
 /// Watchers by descriptor number: constant time, and no memory by number.
 ///
 /// Two levels: a directory of leaves, and leaves of 256 slots that exist while one of their numbers is watched. So a
-/// single descriptor with a number near 2^30 costs a leaf and 8 bytes per 256 numbers, most of them never touched.
+/// single descriptor with a number near 2^30 costs a leaf and 10 bytes per 256 numbers.
 ///
 /// The unsafe memory is behind `WatcherReference`, which is good until the next call of `prune`.
 @safe struct WatcherTable: ~Copyable {
     private typealias Leaf = UnsafeMutablePointer<WatcherSlot>
 
-    private static let leafBits: CInt = 8
-    private static let leafCapacity = 1 << 8
+    private static var leafBits: CInt { 8 }
+    private static var leafCapacity: Int { 1 << 8 }
 
-    /// One word per leaf: a high number costs memory by the 256 numbers, and that only virtually.
+    /// One word per leaf: a high number costs memory by the 256 numbers.
     @safe private struct Header {
         var directory: UnsafeMutablePointer<UnsafeMutablePointer<WatcherSlot>?>
         /// Watchers per leaf, beside the directory.

@@ -169,7 +169,7 @@ public final class LoopGroup: Sendable {
                     shard: core.index, stage: core.stopStage,
                     tasksDrained: core.tasksDrained.load(ordering: .relaxed),
                     tasksAbandoned: core.tasksAbandoned.load(ordering: .relaxed),
-                    watchersOpen: core.watchersAtEnd.load(ordering: .relaxed), failure: failures[core.index])
+                    watchersOpen: core.watchersOpen, failure: failures[core.index])
             })
     }
 }

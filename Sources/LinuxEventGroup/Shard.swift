@@ -65,6 +65,7 @@ public final class Shard {
     func enqueue(_ node: TaskNode) -> Bool {
         guard core.stopStage.rawValue < StopStage.closing.rawValue else { return false }
         backlog.append(node)
+        publishBacklog()
         return true
     }
 
@@ -128,6 +129,12 @@ public final class Shard {
         counts.depth = UInt64(taken.tasks.count)
         counts.depthMax = max(counts.depthMax, counts.depth)
         backlog.append(taken.tasks)
+        publishBacklog()
+    }
+
+    /// What is left, should a callback or a task not return: a stop counts it. Contract G9.
+    private func publishBacklog() {
+        core.counters.value.backlog.store(UInt64(backlog.count), ordering: .relaxed)
     }
 
     /// Runs what waits now, and no more: what a task posts has to wait for the next turn. Contract M7.
@@ -136,8 +143,7 @@ public final class Shard {
         var credits = 0
         var ran = 0
         while ran < due, !core.isAbandoned, let node = backlog.popFirst() {
-            // What is left, should this one not return: a stop counts it. Contract G9.
-            core.counters.value.backlog.store(UInt64(backlog.count), ordering: .relaxed)
+            publishBacklog()
             ran += 1
             if node.hasCredit { credits += 1 }
             let task = node.empty()
@@ -158,10 +164,11 @@ public final class Shard {
         while !backlog.isEmpty, !core.isAbandoned {
             runTasks(atMost: Self.taskBudget)
         }
+        if !core.isAbandoned { _ = try? loop.dispatch() }  // no events any more; the blocks that the last tasks deferred
         core.tasksDrained.store(counts.tasks - before, ordering: .relaxed)
         core.watchersAtEnd.store(loop.statistics.watchers, ordering: .relaxed)
         core.reach(.closing)
-        backlog.append(core.takeOrphans())
+        core.settle(&backlog)
         while let node = backlog.popFirst() {
             _ = node.empty()  // destroyed here, where it may be, and not run
             nodes.recycle(node)
@@ -197,7 +204,7 @@ public final class Shard {
         core.counters.value.wakesSpurious.store(counts.wakesSpurious, ordering: .relaxed)
         core.counters.value.depth.store(counts.depth, ordering: .relaxed)
         core.counters.value.depthMax.store(counts.depthMax, ordering: .relaxed)
-        core.counters.value.backlog.store(UInt64(backlog.count), ordering: .relaxed)
+        publishBacklog()
         core.counters.value.watchers.store(counts.watchers, ordering: .relaxed)
     }
 }

@@ -20,7 +20,7 @@ final class ShardCore: Sendable {
     private let stage = Atomic<UInt8>(StopStage.running.rawValue)
     /// Looked at before each task, so alone on its line.
     private let abandoned = Isolated(Atomic<Bool>(false))
-    private let orphans = Atomic<UInt>(0)
+    private let ending = Mutex(Ending())
     let tasksAbandoned = Atomic<UInt64>(0)
     /// Tasks run after the shard had noticed that it shall stop; and what it still watched then.
     let tasksDrained = Atomic<UInt64>(0)
@@ -109,17 +109,39 @@ final class ShardCore: Sendable {
     /// either, since it may hold what must die on its own thread: the shard does that if it ever comes back.
     /// Contract G9.
     func abandon() {
-        // Only once: a second stop that misses its deadline too finds nothing new. And before the word: a shard that
-        // finds its word closed must find this too, which its acquiring exchange sees to.
-        guard !abandoned.value.exchange(true, ordering: .relaxed) else { return }
-        let chain = mailbox.close()
-        let held = UInt64(chain.count) + counters.value.backlog.load(ordering: .relaxed)
-        tasksAbandoned.wrappingAdd(held, ordering: .relaxed)
-        orphans.store(chain.firstBits, ordering: .releasing)
+        ending.withLock { ending in
+            // A second stop that misses its deadline too finds nothing new; a shard that came back needs no help.
+            guard !ending.isSettled, !isAbandoned else { return }
+            abandonTasks()
+            let chain = mailbox.close()
+            ending.orphans = chain.firstBits
+            let held = UInt64(chain.count) + counters.value.backlog.load(ordering: .relaxed)
+            tasksAbandoned.store(held, ordering: .relaxed)
+        }
     }
 
-    /// For the shard that came back after all: what `abandon` took from its box.
-    func takeOrphans() -> TaskChain { TaskChain(first: orphans.exchange(0, ordering: .acquiring)) }
+    /// The shard's part, once it has closed its box itself: takes over what `abandon` took out of it. From here on the
+    /// number of abandoned tasks is exact.
+    func settle(_ backlog: inout TaskChain) {
+        let orphans = ending.withLock { ending in
+            defer { ending = Ending(isSettled: true) }
+            return ending.orphans
+        }
+        backlog.append(TaskChain(first: orphans))
+        if isAbandoned { tasksAbandoned.store(UInt64(backlog.count), ordering: .relaxed) }
+    }
+
+    /// What the shard watched when it came to its end, or watches while it does not.
+    var watchersOpen: Int {
+        stopStage.rawValue < StopStage.closing.rawValue
+            ? counters.value.watchers.load(ordering: .relaxed) : watchersAtEnd.load(ordering: .relaxed)
+    }
+
+    private struct Ending {
+        /// A chain, by the bits of its first node.
+        var orphans: UInt = 0
+        var isSettled = false
+    }
 }
 
 /// How far a shard has come on its way out. Contract G9.

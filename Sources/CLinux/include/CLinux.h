@@ -72,7 +72,41 @@ int clinux_sigtake(uint64_t signals);
 int clinux_sigrtmin(void);
 int clinux_sigrtmax(void);
 
+// MARK: processes, by pidfd_open(2)
+
+/// How a process ended: `code` as si_code of waitid(2) (CLD_EXITED, CLD_KILLED, CLD_DUMPED), `status` with it.
+struct clinux_exit {
+    int code;
+    int status;
+};
+
+int clinux_pidfd_open(int pid);
+/// 1 and the exit, 0 if the child has not ended; -ECHILD if it is not ours to wait for. `keep` leaves it waitable.
+int clinux_pidfd_wait(int pidfd, bool keep, struct clinux_exit *exit);
+/// What the kernel remembers of a process that somebody else has waited for; Linux 6.15 and later. 1 if it does.
+int clinux_pidfd_remembered(int pidfd, struct clinux_exit *exit);
+int clinux_pidfd_signal(int pidfd, int signal);
+
+/// Made in a page that the kernel wipes in a child of fork(2). Read through `clinux_process`.
+extern const volatile uint32_t *clinux_process_word;
+/// Makes the page, once, and writes this process's number into it, again after a fork. The number, or -errno.
+int clinux_process_mark(void);
+
+/// The number of the process that marked itself last; 0 in a child of fork that has not. One load.
+static inline uint32_t clinux_process(void) { return *clinux_process_word; }
+
 // MARK: threads
+
+/// One thread of this process: which signals it blocks, and what it is called.
+struct clinux_thread_mask {
+    int thread;
+    uint64_t blocked;
+    char name[16];
+};
+
+/// Reads /proc/self/task: how many threads there are; at most `capacity` are written. Threads that end meanwhile are
+/// left out.
+int clinux_thread_masks(struct clinux_thread_mask *masks, int capacity);
 
 extern _Thread_local uintptr_t clinux_thread_number;
 uintptr_t clinux_thread_number_assign(void);

@@ -82,8 +82,7 @@ extension Loop {
 
     /// Runs what was due when this turn began, and no more than the budget. Contract L13, L15, T5.
     func runDueTimers() -> Int {
-        let now = self.now.nanoseconds
-        timers.collect(now)
+        let now = cachedNow.nanoseconds
         var ran = 0
         while ran < Budget.timers, let (timer, handler) = timers.takeDue(now) {
             handler(self, timer)

@@ -106,6 +106,11 @@ final class TimerQueue {
 
     /// Moves all that is due at `now` into `due`, in the order of deadline and scheduling. Contract T3, T5.
     func collect(_ now: UInt64) {
+        if nextDue >= Budget.timers {
+            // More is due than a turn may run: what has run must not pile up before it.
+            due.removeFirst(nextDue)
+            nextDue = 0
+        }
         let leftovers = due.count
         moveToDue(buckets.take(TimerBuckets.overdue))
         while let (bucket, first, last) = buckets.lowest(base: base), first <= now {

@@ -29,8 +29,8 @@ struct TimerIndex: Hashable {
 ///
 /// The unsafe memory is behind `TimerReference`, which is good until its node is freed.
 @safe struct TimerStore: ~Copyable {
-    private static let chunkBits: UInt32 = 8
-    private static let chunkCapacity = 1 << 8
+    private static var chunkBits: UInt32 { 6 }
+    private static var chunkCapacity: Int { 1 << 6 }
 
     @safe private struct Chunk {
         var nodes: UnsafeMutablePointer<TimerNode>?
@@ -78,7 +78,7 @@ struct TimerIndex: Hashable {
     @inline(__always)
     subscript(index: TimerIndex) -> TimerReference {
         let nodes = unsafe chunks[Int(index.rawValue >> Self.chunkBits)].nodes.unsafelyUnwrapped
-        return unsafe TimerReference(nodes + Int(index.rawValue & 255))
+        return unsafe TimerReference(nodes + Int(index.rawValue & 63))
     }
 
     /// The node that a handle means, if it still lives.
@@ -86,7 +86,7 @@ struct TimerIndex: Hashable {
         let chunk = Int(index.rawValue >> Self.chunkBits)
         guard chunk < chunkCount, unsafe chunks[chunk].nodes != nil else { return nil }
         let used = unsafe Self.chunkCapacity - chunks[chunk].untouched
-        guard Int(index.rawValue & 255) < used else { return nil }
+        guard Int(index.rawValue & 63) < used else { return nil }
         let node = self[index]
         return node.value.generation == generation ? node : nil
     }
