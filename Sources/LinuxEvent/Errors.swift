@@ -31,10 +31,22 @@ public enum LoopError: Error, Hashable, Sendable, CustomStringConvertible {
     case invalidInterval(Duration)
     /// The kernel lacks something that the loop is built on. Contract L16.
     case unsupported(String)
+    /// The loop was made by this process's parent, before a fork without exec. Contract L9.
+    case forked
     /// No descriptor can take this signal: KILL, STOP, a synchronous fault, or no signal at all. Contract S3.
     case signalRefused(CInt)
     /// Another loop of this process owns the signal. Contract S3.
     case signalOwned(CInt)
+    /// These threads do not block the signal, so one of them would take it, and most signals end the process then.
+    /// Contract S2.
+    case signalNotBlocked(CInt, threads: [ThreadName])
+
+    /// A thread of this process, as the kernel knows it.
+    public struct ThreadName: Hashable, Sendable, CustomStringConvertible {
+        public let thread: CInt
+        public let name: String
+        public var description: String { "\(name) (\(thread))" }
+    }
 
     /// The kernel's errno, where it was the kernel that refused.
     public var code: CInt? {
@@ -46,11 +58,15 @@ public enum LoopError: Error, Hashable, Sendable, CustomStringConvertible {
         case .system(let error): error.description
         case .nestedTurn: "a turn of this loop is already running: a callback may not run its own loop"
         case .closed: "the loop is closed"
+        case .forked: "the loop belongs to the parent of this process; make one of your own after fork"
         case .insideCallback: "a callback may not close its own loop; stop it, and close it after the turn"
         case .internalDescriptor(let descriptor): "descriptor \(descriptor) belongs to the loop itself"
         case .invalidInterval(let interval): "a timer cannot repeat every \(interval)"
         case .unsupported(let feature): "this kernel lacks \(feature); Linux 6.1 or later is needed"
         case .signalRefused(let number): "signal \(number) cannot be taken through a descriptor"
+        case .signalNotBlocked(let number, let threads):
+            "signal \(number) is not blocked by \(threads.map(\.description).joined(separator: ", ")): call blockSignals "
+                + "in the first line of a synchronous main (after an async main has suspended it is too late)"
         case .signalOwned(let number): "signal \(number) is already taken by another loop of this process"
         }
     }

@@ -46,8 +46,10 @@ extension ChildObserver: Sendable {}
 ///
 /// - Threads: the loop's only.
 final class ObservedProcesses {
-    private let thread = clinux_thread()
+    let loopOwner: LoopOwner
     private var processes: [CInt: ObservedProcess] = [:]
+
+    init(_ loopOwner: LoopOwner) { self.loopOwner = loopOwner }
 
     /// The one with this number, if the number still means it: nobody has waited for it.
     func known(_ pid: CInt) -> ObservedProcess? {
@@ -63,12 +65,6 @@ final class ObservedProcesses {
 
     func close() {
         for process in processes.values { process.letGo() }
-    }
-
-    func checkThread() {
-        if thread != clinux_thread() {
-            contractViolation("a loop and its handles belong to the thread that made the loop (Contract L1)")
-        }
     }
 }
 
@@ -144,13 +140,12 @@ final class ObservedProcess {
     }
 
     func isActive(_ observer: Observer) -> Bool {
-        owner.checkThread()
+        guard !owner.loopOwner.isForeign else { return false }
         return observer.state == .waiting && watcher?.isActive == true
     }
 
     func cancel(_ observer: Observer) -> Bool {
-        owner.checkThread()
-        guard observer.state == .waiting else { return false }
+        guard !owner.loopOwner.isForeign, observer.state == .waiting else { return false }
         let handler = observer.finish(.cancelled)
         defer { withExtendedLifetime(handler) {} }
         observers.removeAll { $0 === observer }
@@ -159,7 +154,7 @@ final class ObservedProcess {
     }
 
     func kill(_ signal: CInt) throws(LoopError) {
-        owner.checkThread()
+        if owner.loopOwner.isForeign { throw .forked }
         guard watcher != nil else { throw .system(SystemError(call: "pidfd_send_signal", code: ESRCH)) }
         try process.signal(signal)
     }
@@ -176,7 +171,7 @@ extension Loop {
     public func childExit(
         _ pid: CInt, reap: Bool = true, _ handler: @escaping (_ loop: Loop, _ exit: ChildExit) -> Void
     ) throws(LoopError) -> ChildObserver {
-        checkThread()
+        if isForeign { throw .forked }
         if watchers.isClosed { throw .closed }
         let observer = ObservedProcess.Observer(reaps: reap, handler: handler)
         let process: ObservedProcess

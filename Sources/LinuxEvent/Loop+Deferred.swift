@@ -31,8 +31,7 @@ extension Loop {
     /// Runs a block once: after the callbacks and timers of the present turn, before the next wait. What a deferred
     /// block defers runs in the next turn. Contract L10.
     public func `defer`(_ block: @escaping (Loop) -> Void) {
-        checkThread()
-        guard !watchers.isClosed else { return }
+        guard !isForeign, !watchers.isClosed else { return }
         deferred.append(block)
         hasDeferred = true
         noteWork()

@@ -39,7 +39,7 @@ extension Loop {
         guard let record = unsafe slot.value.record else { return }
         if due.contains(.read) {
             unsafe record._withUnsafeGuaranteedRef {
-                $0.read?(self, descriptor, Watcher(owner: watchers, descriptor: descriptor, generation: generation))
+                $0.read?(self, descriptor, Watcher(set: watchers, descriptor: descriptor, generation: generation))
             }
             guard due.contains(.write) else { return }
             // The callback may have ended this watcher, or closed the descriptor and watched a new one that got the
@@ -51,11 +51,11 @@ extension Loop {
         }
         if due.contains(.write) {
             unsafe record._withUnsafeGuaranteedRef {
-                $0.write?(self, descriptor, Watcher(owner: watchers, descriptor: descriptor, generation: generation))
+                $0.write?(self, descriptor, Watcher(set: watchers, descriptor: descriptor, generation: generation))
             }
         } else {
             unsafe record._withUnsafeGuaranteedRef {
-                $0.error?(self, descriptor, Watcher(owner: watchers, descriptor: descriptor, generation: generation))
+                $0.error?(self, descriptor, Watcher(set: watchers, descriptor: descriptor, generation: generation))
             }
         }
     }

@@ -46,7 +46,7 @@ extension Loop {
     /// - Throws: EMFILE, ENFILE, ENOMEM and what `watch` throws.
     @discardableResult
     public func eventfd(_ handler: @escaping (_ loop: Loop, _ event: Event) -> Void) throws(LoopError) -> Event {
-        checkThread()
+        if isForeign { throw .forked }
         let signaller = try EventSignaller()
         let watcher = try watchInternal(signaller.descriptor, level: true) { loop, _, watcher in
             // Another holder may have been faster, or may have cleared O_NONBLOCK: the drain does not block.

@@ -62,13 +62,16 @@ final class SignalSubscriptions {
     private static let owned = Atomic<UInt64>(0)
 
     let signals: SignalFD
-    private let thread = clinux_thread()
+    private let owner: LoopOwner
     private var subscribers: [Subscriber] = []
     private var taken: SignalSet = []
     /// Of `taken`, what this loop blocked and its user had not.
     private var blockedByUs: SignalSet = []
 
-    init() throws(LoopError) { signals = try SignalFD() }
+    init(_ owner: LoopOwner) throws(LoopError) {
+        self.owner = owner
+        signals = try SignalFD()
+    }
 
     deinit { close() }
 
@@ -98,10 +101,29 @@ final class SignalSubscriptions {
             var mask: UInt64 = 0
             try check("pthread_sigmask", unsafe clinux_sigmask_block(signal.rawValue, &mask))
             if mask & signal.rawValue == 0 { blockedByUs.insert(signal) }
+            let open = threadsNotBlocking(signal)
+            if !open.isEmpty { throw .signalNotBlocked(number, threads: open) }
             try signals.setSignals(taken)
         } catch {
             giveBack(signal)
             throw error
+        }
+    }
+
+    /// Threads that would take the signal before the descriptor does. Contract S2.
+    private func threadsNotBlocking(_ signal: SignalSet) -> [LoopError.ThreadName] {
+        var capacity = 64
+        while true {
+            let masks = unsafe [clinux_thread_mask](unsafeUninitializedCapacity: capacity) { buffer, count in
+                let threads = Int(unsafe clinux_thread_masks(buffer.baseAddress, CInt(capacity)))
+                // Without /proc nobody can tell; the claim is made in good faith.
+                capacity = max(threads, 0)
+                count = min(capacity, buffer.count)
+            }
+            guard masks.count == capacity else { continue }  // more threads than room: again with as much
+            return masks.filter { $0.blocked & signal.rawValue == 0 }.map { mask in
+                LoopError.ThreadName(thread: mask.thread, name: mask.text)
+            }
         }
     }
 
@@ -115,13 +137,11 @@ final class SignalSubscriptions {
     }
 
     func isActive(_ subscriber: Subscriber) -> Bool {
-        checkThread()
-        return subscribers.contains { $0 === subscriber }
+        return !owner.isForeign && subscribers.contains { $0 === subscriber }
     }
 
     func cancel(_ subscriber: Subscriber) -> Bool {
-        checkThread()
-        guard let index = subscribers.firstIndex(where: { $0 === subscriber }) else { return false }
+        guard !owner.isForeign, let index = subscribers.firstIndex(where: { $0 === subscriber }) else { return false }
         subscribers.remove(at: index)
         // The handler goes last: its release may run user code, which may come back here.
         let handler = subscriber.handler
@@ -157,7 +177,10 @@ final class SignalSubscriptions {
     func close() {
         let last = subscribers
         subscribers = []
-        for number in CInt(1)...64 where taken.contains(SignalSet(number)) { giveBack(SignalSet(number)) }
+        // A forked child shares the signalfd with its parent: to change its set would change the parent's.
+        if !owner.isForeign {
+            for number in CInt(1)...64 where taken.contains(SignalSet(number)) { giveBack(SignalSet(number)) }
+        }
         signals.close()
         for subscriber in last {
             let handler = subscriber.handler
@@ -165,11 +188,12 @@ final class SignalSubscriptions {
             withExtendedLifetime(handler) {}
         }
     }
+}
 
-    private func checkThread() {
-        if thread != clinux_thread() {
-            contractViolation("a loop and its handles belong to the thread that made the loop (Contract L1)")
-        }
+extension clinux_thread_mask {
+    fileprivate var text: String {
+        var name = name
+        return unsafe withUnsafeBytes(of: &name) { unsafe String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
     }
 }
 
@@ -178,15 +202,15 @@ extension Loop {
     /// signal first on every thread, with `blockSignals` in the first line of `main`. Contract S1, S2.
     ///
     /// - Throws: `.signalRefused` for KILL, STOP and synchronous faults; `.signalOwned` if another loop of the process
-    ///   has it. Contract S3.
+    ///   has it. Contract S3. `.signalNotBlocked` with the threads that do not block it. Contract S2.
     @discardableResult
     public func signal(
         _ number: CInt, _ handler: @escaping (_ loop: Loop, _ signal: Signal) -> Void
     ) throws(LoopError) -> SignalSubscription {
-        checkThread()
+        if isForeign { throw .forked }
         if watchers.isClosed { throw .closed }
         if let signals { return try signals.add(number, handler) }
-        let made = try SignalSubscriptions()
+        let made = try SignalSubscriptions(watchers.owner)
         let subscription = try made.add(number, handler)
         do throws(LoopError) {
             try watchInternal(made.signals.descriptor, level: true) { loop, _, _ in

@@ -35,8 +35,7 @@ public final class Waker: Sendable {
 extension Loop {
     /// What runs when the waker ended a wait: one handler, replaced by the next call, removed by nil. Contract E2.
     public func onWake(_ handler: ((_ loop: Loop) -> Void)?) {
-        checkThread()
-        guard !watchers.isClosed else { return }
+        guard !isForeign, !watchers.isClosed else { return }
         // Released after the exchange: that may run user code, which may come back here.
         let old = wakeHandler
         wakeHandler = handler

@@ -25,7 +25,7 @@ extension Loop {
         edgeTriggered: Bool = false, oneshot: Bool = false, exclusive: Bool = false,
         priority: Bool = false, readHangup: Bool = false, interest: Interest? = nil
     ) throws(LoopError) -> Watcher {
-        checkThread()
+        if isForeign { throw .forked }
         var traits: WatcherTraits = []
         if edgeTriggered { traits.insert(.edgeTriggered) }
         if oneshot { traits.insert(.oneshot) }
@@ -65,7 +65,7 @@ extension Loop {
     /// - Throws: `.internalDescriptor`, and nothing else. Contract E3.
     @discardableResult
     public func unwatch(_ descriptor: CInt) throws(LoopError) -> Bool {
-        checkThread()
+        if isForeign { throw .forked }
         if !watchers.isClosed, watchers.isOwn(descriptor) { throw .internalDescriptor(descriptor) }
         guard let slot = watchers.table.slot(descriptor), slot.value.generation != 0 else { return false }
         if slot.value.traits.contains(.internal) { throw .internalDescriptor(descriptor) }
@@ -75,11 +75,10 @@ extension Loop {
 
     /// The watcher of a descriptor, if there is one. Contract W3.
     public func watcher(of descriptor: CInt) -> Watcher? {
-        checkThread()
-        guard let slot = watchers.table.slot(descriptor), slot.value.generation != 0,
+        guard !isForeign, let slot = watchers.table.slot(descriptor), slot.value.generation != 0,
             !slot.value.traits.contains(.internal)
         else { return nil }
-        return Watcher(owner: watchers, descriptor: descriptor, generation: slot.value.generation)
+        return Watcher(set: watchers, descriptor: descriptor, generation: slot.value.generation)
     }
 
     /// Watches a descriptor of the loop's own, edge-triggered. Contract E3.

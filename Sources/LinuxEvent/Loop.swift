@@ -23,7 +23,7 @@ public final class Loop {
     var wakeHandler: ((Loop) -> Void)?
     var wasWoken = false
     var signals: SignalSubscriptions?
-    let children = ObservedProcesses()
+    let children: ObservedProcesses
     /// Events of the batch that the last `wait` fetched; dispatched by the next `dispatch`.
     private var batch = 0
     private var isDispatching = false
@@ -40,14 +40,17 @@ public final class Loop {
     /// - Throws: EMFILE, ENFILE, ENOMEM and the like at any step; nothing is leaked. Contract L11.
     @available(*, noasync, message: "a loop belongs to a thread, and an async function has none (Contract L1)")
     public init() throws(LoopError) {
-        watchers = try WatcherSet()
-        timers = try TimerQueue(thread: watchers.thread)
+        let owner = try LoopOwner()
+        watchers = try WatcherSet(owner)
+        timers = try TimerQueue(owner)
+        children = ObservedProcesses(owner)
         let waker = try Waker(EventFD())
         ownWaker = waker
         try watchInternal(timers.descriptor) { loop, _, _ in loop.timers.alarmFired() }
         try watchInternal(waker.descriptor) { [unowned waker] loop, _, _ in loop.wake(waker) }
     }
 
+    // In a forked child too: memory and descriptors are the child's own copies, and nothing else is touched.
     deinit { tearDown() }
 
     /// Wakes this loop from any thread. After `close()` a waker that wakes nobody. Contract E2.
@@ -103,7 +106,7 @@ public final class Loop {
 
     /// Ends `run()` after the turn in progress, whole. Before a `run()`, that one ends at once. Contract L2, L3.
     public func stop() {
-        checkThread()
+        if isForeign { return }
         stopRequested = true
         noteWork()
     }
@@ -173,13 +176,17 @@ public final class Loop {
 
     /// Contract L1, L4, L14, at the door of every step.
     private func enter() throws(LoopError) {
-        checkThread()
+        if isForeign { throw .forked }
         if isDispatching { throw .nestedTurn }
         if watchers.isClosed { throw .closed }
     }
 
     @inline(__always)
-    func checkThread() { watchers.checkThread() }
+    var isForeign: Bool { watchers.owner.isForeign }
+
+    /// For what touches nothing that a forked child shares with its parent.
+    @inline(__always)
+    func checkThread() { _ = isForeign }
 
     // MARK: Time
 
@@ -207,7 +214,7 @@ public final class Loop {
     /// `runOnce(timeout: .zero)`. It keeps its number for life and stays the loop's. Contract L6.
     public var descriptor: CInt {
         get throws(LoopError) {
-            checkThread()
+            if isForeign { throw .forked }
             if watchers.isClosed { throw .closed }
             if let outer = watchers.outer { return outer.descriptor }
             let made = try OuterEpoll(watchers.backend)
@@ -236,7 +243,7 @@ public final class Loop {
     ///
     /// - Throws: `.insideCallback` from a callback of this loop. Contract L14.
     public func close() throws(LoopError) {
-        checkThread()
+        if isForeign { throw .forked }
         if isDispatching { throw .insideCallback }
         tearDown()
     }

@@ -10,21 +10,21 @@ public typealias Handler = (_ loop: Loop, _ descriptor: CInt, _ watcher: Watcher
 ///
 /// - Threads: the loop's only. Contract L1.
 public struct Watcher: Hashable {
-    let owner: WatcherSet
+    let set: WatcherSet
     public let descriptor: CInt
     let generation: UInt64
 
     @inline(__always)
-    init(owner: WatcherSet, descriptor: CInt, generation: UInt64) {
-        self.owner = owner
+    init(set: WatcherSet, descriptor: CInt, generation: UInt64) {
+        self.set = set
         self.descriptor = descriptor
         self.generation = generation
     }
 
     /// The slot, while this watcher lives; checks the thread.
     private var slot: WatcherReference? {
-        owner.checkThread()
-        return owner.table.live(descriptor, generation)
+        guard !set.owner.isForeign else { return nil }
+        return set.table.live(descriptor, generation)
     }
 
     /// Still registered: not cancelled, not replaced, its loop not closed.
@@ -46,7 +46,7 @@ public struct Watcher: Hashable {
     @discardableResult
     public func cancel() -> Bool {
         guard let slot else { return false }
-        owner.unwatch(descriptor, slot)
+        self.set.unwatch(descriptor, slot)
         return true
     }
 
@@ -58,7 +58,7 @@ public struct Watcher: Hashable {
     @discardableResult
     public func setInterest(_ interest: Interest) throws(LoopError) -> Bool {
         guard let slot else { return false }
-        try owner.setInterest(interest, descriptor, slot)
+        try self.set.setInterest(interest, descriptor, slot)
         return true
     }
 
@@ -86,12 +86,12 @@ public struct Watcher: Hashable {
     @discardableResult
     public func rearm() throws(LoopError) -> Bool {
         guard let slot else { return false }
-        try owner.rearm(descriptor, slot)
+        try self.set.rearm(descriptor, slot)
         return true
     }
 
     public static func == (left: Watcher, right: Watcher) -> Bool {
-        left.generation == right.generation && left.descriptor == right.descriptor && left.owner === right.owner
+        left.generation == right.generation && left.descriptor == right.descriptor && left.set === right.set
     }
 
     public func hash(into hasher: inout Hasher) {
@@ -102,13 +102,3 @@ public struct Watcher: Hashable {
 
 @available(*, unavailable)
 extension Watcher: Sendable {}
-
-extension WatcherSet {
-    /// Contract L1, for what the compiler cannot see: one load of thread-local memory and a compare.
-    @inline(__always)
-    func checkThread() {
-        if thread != clinux_thread() {
-            contractViolation("a loop and its handles belong to the thread that made the loop (Contract L1)")
-        }
-    }
-}

@@ -12,8 +12,7 @@ final class WatcherSet {
     let table = WatcherTable()
     let batch = EventBatch()
     let backend: EpollBackend
-    /// The thread that made the loop. Contract L1.
-    let thread = clinux_thread()
+    let owner: LoopOwner
     /// Between the fetching of a batch and the end of its dispatch: changes of interest are collected.
     var isInTurn = false
     var isClosed = false
@@ -50,7 +49,10 @@ final class WatcherSet {
     /// What a foreign loop polls, once one has asked. Contract L6.
     var outer: OuterEpoll?
 
-    init() throws(LoopError) { backend = try EpollBackend() }
+    init(_ owner: LoopOwner) throws(LoopError) {
+        self.owner = owner
+        backend = try EpollBackend()
+    }
 
     deinit { close() }
 
@@ -61,6 +63,7 @@ final class WatcherSet {
         _ descriptor: CInt, _ record: consuming WatcherRecord, _ traits: WatcherTraits, _ interest: Interest
     ) throws(LoopError) -> Watcher {
         guard !isClosed else { throw .closed }
+        guard !owner.isForeign else { throw .forked }
         guard descriptor >= 0 else { throw .system(SystemError(call: "epoll_ctl ADD", code: EBADF)) }
         var traits = traits
         if record.read != nil { traits.insert(.hasRead) }
@@ -108,7 +111,7 @@ final class WatcherSet {
         count += 1
         if traits.contains(.internal) { internalCount += 1 }
         if !isInTurn { releaseRetired() }
-        return Watcher(owner: self, descriptor: descriptor, generation: new.generation)
+        return Watcher(set: self, descriptor: descriptor, generation: new.generation)
     }
 
     /// Never used twice. A low half of zero is left out: in a token it would mean every vacant slot.

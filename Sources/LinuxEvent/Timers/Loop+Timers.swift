@@ -6,10 +6,7 @@ public struct Timer: Hashable {
     let index: TimerIndex
     let generation: UInt64
 
-    private var node: TimerReference? {
-        queue.checkThread()
-        return queue.node(index, generation)
-    }
+    private var node: TimerReference? { queue.owner.isForeign ? nil : queue.node(index, generation) }
 
     /// It will run, or run again.
     public var isScheduled: Bool { node != nil }
@@ -26,7 +23,7 @@ public struct Timer: Hashable {
     /// - Returns: whether that prevented a run.
     @discardableResult
     public func cancel() -> Bool {
-        queue.checkThread()
+        if queue.owner.isForeign { return false }
         return queue.cancel(index, generation)
     }
 
@@ -64,6 +61,7 @@ extension Loop {
     public func every(
         _ interval: Duration, _ handler: @escaping (_ loop: Loop, _ timer: Timer) -> Void
     ) throws(LoopError) -> Timer {
+        if isForeign { throw .forked }
         let nanoseconds = interval.nanoseconds
         guard nanoseconds > 0 else { throw .invalidInterval(interval) }
         return schedule(Instant.now.advanced(by: interval), interval: UInt64(clamping: nanoseconds), handler)
@@ -72,8 +70,7 @@ extension Loop {
     private func schedule(
         _ deadline: Instant, interval: UInt64 = 0, _ handler: @escaping TimerHandler
     ) -> Timer {
-        checkThread()
-        guard !timers.isClosed else { return Timer(queue: timers, index: .none, generation: 0) }
+        guard !isForeign, !timers.isClosed else { return Timer(queue: timers, index: .none, generation: 0) }
         let timer = timers.schedule(deadline.nanoseconds, interval: interval, handler)
         // Best effort: if the alarm cannot be set now, the loop's next own wait sets it.
         if !watchers.isInTurn { try? timers.armForOthers() }

@@ -9,7 +9,7 @@ internal import CLinux
 ///
 /// A class of its own, so that a `Timer` which the user keeps holds this and not the loop.
 final class TimerQueue {
-    let thread: UInt
+    let owner: LoopOwner
     // Constants over raw memory, both: variables would be checked for exclusive access at every step.
     private let store = TimerStore()
     private let buckets = TimerBuckets()
@@ -35,19 +35,12 @@ final class TimerQueue {
     private(set) var hasLeftovers = false
     var hasAny: Bool { store.live > 0 || hasLeftovers }
 
-    init(thread: UInt) throws(LoopError) {
-        self.thread = thread
+    init(_ owner: LoopOwner) throws(LoopError) {
+        self.owner = owner
         alarm = try TimerFD()
     }
 
     deinit { close() }
-
-    @inline(__always)
-    func checkThread() {
-        if thread != clinux_thread() {
-            contractViolation("a loop and its handles belong to the thread that made the loop (Contract L1)")
-        }
-    }
 
     // MARK: Scheduling
 
