@@ -1,6 +1,5 @@
 internal import CLinux
 internal import LinuxEvent
-internal import Synchronization
 
 /// How a group's threads start together: all loops are made before any start block runs, and no shard runs before all
 /// blocks have returned. Contract G1.
@@ -22,7 +21,7 @@ final class Launch: Sendable {
 final class Rendezvous: Sendable {
     private let arrived: Latch
     private let decided = Latch(1)
-    private let failure = Mutex<LoopGroupError?>(nil)
+    private let failure = Locked<LoopGroupError?>(nil)
 
     init(_ count: Int) { arrived = Latch(count) }
 

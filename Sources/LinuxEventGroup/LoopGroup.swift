@@ -16,12 +16,12 @@ internal import Synchronization
 public final class LoopGroup: Sendable {
     /// Which shard runs where.
     public let plan: Plan
-    let cores: [ShardCore]
+    let cores: Cores
     private let router: Router
     private let running: Latch
     /// Threads that nobody has joined yet.
-    private let threads = Mutex<[UInt]>([])
-    private let failures = Mutex<[Int: LoopError]>([:])
+    private let threads = Locked<[UInt]>([])
+    private let failures = Locked<[Int: LoopError]>([:])
 
     /// Starts the shards: all, or none. Returns when the start block has returned on every one. Contract G1.
     ///
@@ -38,7 +38,7 @@ public final class LoopGroup: Sendable {
         if let mailboxCapacity, mailboxCapacity < 1 { throw .invalidCapacity(mailboxCapacity) }
         let plan = try Plan(threads: threads)
         self.plan = plan
-        cores = plan.shards.map { ShardCore(index: $0.shard, placement: $0, capacity: mailboxCapacity) }
+        cores = Cores(plan.shards.map { ShardCore(index: $0.shard, placement: $0, capacity: mailboxCapacity) })
         router = Router(shards: plan.shards.count)
         running = Latch(plan.shards.count)
         try launch(Launch(group: self, start: start), name: name)
@@ -71,7 +71,7 @@ public final class LoopGroup: Sendable {
     /// As `self[index].post(task)`.
     @discardableResult
     public func post(to index: Int, _ task: consuming sending @escaping ShardTask) -> PostResult {
-        cores[index].post(task)
+        cores.post(to: index, task)
     }
 
     func owns(_ core: ShardCore) -> Bool { core.index < cores.count && cores[core.index] === core }

@@ -58,8 +58,10 @@ struct Mailbox: ~Copyable, Sendable {
 
     /// Says that the shard is going to sleep. False if something came: then it must look again. Contract M4.
     func sleep() -> Bool {
+        // A look first: a compare-exchange that fails would take the line away from those who are posting.
+        guard word.value.load(ordering: .relaxed) == Self.empty else { return false }
         // No data goes with this step; what matters is its place in the order of the word's changes.
-        word.value.compareExchange(expected: Self.empty, desired: Self.sleeping, ordering: .relaxed).exchanged
+        return word.value.compareExchange(expected: Self.empty, desired: Self.sleeping, ordering: .relaxed).exchanged
     }
 
     /// Closes the box, from any thread; the shard, if asleep, is not told. What was in it is the caller's.

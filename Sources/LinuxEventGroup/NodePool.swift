@@ -9,7 +9,7 @@ final class NodePool: Sendable {
     /// Nodes that came home: a stack that is only ever taken whole, so no address can be mistaken for another life of
     /// itself. It rings nobody.
     private let returned = Isolated(Atomic<UInt>(0))
-    private let slabs = Mutex<[TaskNode.Slab]>([])
+    private let slabs = Locked<[TaskNode.Slab]>([])
 
     private static let slabCapacity = 256
 

@@ -107,9 +107,9 @@ public final class Shard {
     /// Waits for events and posts alike, and takes what was posted. Returns whether it had said that it sleeps.
     private func wait() throws(LoopError) -> Bool {
         if backlog.isEmpty {
-            // Nodes must not sleep here while their owners allocate new ones.
-            nodes.sendAll()
             if core.mailbox.sleep() {
+                // Nodes must not sleep here while their owners allocate new ones.
+                nodes.sendAll()
                 counts.sleeps += 1
                 // Now, so that the ledger is right while the shard sleeps. Contract M4.
                 core.counters.value.sleeps.store(counts.sleeps, ordering: .relaxed)

@@ -20,7 +20,7 @@ final class ShardCore: Sendable {
     private let stage = Atomic<UInt8>(StopStage.running.rawValue)
     /// Looked at before each task, so alone on its line.
     private let abandoned = Isolated(Atomic<Bool>(false))
-    private let ending = Mutex(Ending())
+    private let ending = Locked(Ending())
     let tasksAbandoned = Atomic<UInt64>(0)
     /// Tasks run after the shard had noticed that it shall stop; and what it still watched then.
     let tasksDrained = Atomic<UInt64>(0)
@@ -36,7 +36,7 @@ final class ShardCore: Sendable {
     // MARK: Posting
 
     /// Contract M1. Whatever is refused is handed back.
-    func post(_ task: consuming sending @escaping ShardTask) -> PostResult {
+    func post(_ task: consuming @escaping ShardTask) -> PostResult {
         if refuses.load(ordering: .relaxed) { return .closed(task) }
         guard credits.take() else { return .full(task) }
         return submit(task, hasCredit: credits.limit != nil)
