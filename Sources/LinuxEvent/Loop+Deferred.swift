@@ -32,16 +32,16 @@ extension Loop {
     /// block defers runs in the next turn. Contract L10.
     public func `defer`(_ block: @escaping (Loop) -> Void) {
         guard !isForeign, !watchers.isClosed else { return }
-        deferred.append(block)
+        deferred.value.append(block)
         hasDeferred = true
         noteWork()
     }
 
     /// Only those that were there when this pass began, and no more than the budget. Contract L10, L13.
     func runDeferred() -> Int {
-        let due = min(deferred.count, Budget.deferred)
-        for _ in 0..<due { deferred.removeFirst().run(self) }
-        hasDeferred = deferred.count > 0
+        let due = min(deferred.value.count, Budget.deferred)
+        for _ in 0..<due { deferred.value.removeFirst().run(self) }
+        hasDeferred = deferred.value.count > 0
         return due
     }
 }

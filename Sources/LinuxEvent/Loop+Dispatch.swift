@@ -26,7 +26,7 @@ extension Loop {
         }
         due.formIntersection(slot.value.steps)
         if due.isEmpty { return watchers.unclaimed(events, token.descriptor, slot) }
-        if !Steps.due(events).isSubset(of: due) { watchers.dropped(events, token.descriptor, slot) }
+        if due != .error { watchers.dropped(events, token.descriptor, slot) }
         if slot.value.traits.contains(.oneshot) { watchers.disarm(token.descriptor, slot) }
         run(due, token, slot)
     }

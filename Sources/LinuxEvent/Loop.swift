@@ -17,7 +17,7 @@ public final class Loop {
     let watchers: WatcherSet
     let timers: TimerQueue
     private var ownWaker: Waker?
-    var deferred = DeferredBlocks()
+    let deferred = Cell(DeferredBlocks())
     /// Beside the blocks, so that a turn without any looks at a word only.
     var hasDeferred = false
     var wakeHandler: ((Loop) -> Void)?
@@ -251,12 +251,12 @@ public final class Loop {
     private func tearDown() {
         guard !watchers.isClosed else { return }
         // Each is taken out first and released after: a release may run user code, which may call this loop.
-        let ending = (signals, deferred, wakeHandler)
+        let ending = (signals, deferred.value, wakeHandler)
         signals?.close()
         children.close()
         watchers.close()
         timers.close()
-        (signals, deferred, wakeHandler, ownWaker) = (nil, DeferredBlocks(), nil, nil)
+        (signals, deferred.value, wakeHandler, ownWaker) = (nil, DeferredBlocks(), nil, nil)
         withExtendedLifetime(ending) {}
     }
 }

@@ -28,9 +28,9 @@ final class WatcherSet {
     private(set) var rebuilds: UInt64 = 0
     private var lastGeneration: UInt64 = 0
     /// Watchers whose kernel mask the end of the turn may have to change.
-    private var changes: [Token] = []
+    private let changes = Cell<[Token]>([])
     /// Handlers of ended watchers, still owned because one of them may be running. Contract W12.
-    private var retired: [WatcherRecord] = []
+    private let retired = Cell<[WatcherRecord]>([])
     /// What the end of the turn has to see to. One word, because most turns have nothing.
     private var pending: Pending = []
 
@@ -136,7 +136,7 @@ final class WatcherSet {
         if slot.value.state.contains(.parked) { parked -= 1 }
         if slot.value.traits.contains(.internal) { internalCount -= 1 }
         if let record = unsafe slot.value.record {
-            retired.append(unsafe record.takeRetainedValue())
+            retired.value.append(unsafe record.takeRetainedValue())
             pending.insert(.releases)
         }
         var vacant = WatcherSlot()
@@ -157,10 +157,10 @@ final class WatcherSet {
         guard pending.contains(.releases), !isReleasing else { return }
         isReleasing = true
         for _ in 0..<Budget.releases {
-            guard let record = retired.popLast() else { break }
+            guard let record = retired.value.popLast() else { break }
             _ = consume record  // the user's `deinit`s run here, and may call the loop
         }
-        if retired.isEmpty { pending.remove(.releases) }
+        if retired.value.isEmpty { pending.remove(.releases) }
         isReleasing = false
     }
 
@@ -210,7 +210,7 @@ final class WatcherSet {
     private func noteChange(_ descriptor: CInt, _ slot: WatcherReference) {
         guard !slot.value.state.contains(.changed) else { return }
         slot.value.state.insert(.changed)
-        changes.append(Token(descriptor, slot.value.generation))
+        changes.value.append(Token(descriptor, slot.value.generation))
         pending.insert(.changes)
     }
 
@@ -282,14 +282,15 @@ final class WatcherSet {
         dropped(events, descriptor, slot)
     }
 
-    /// Something of an edge or a oneshot was skipped because it is disabled: enabling it must report it anew.
+    /// Of an edge or a oneshot something may have been skipped because it was disabled after the batch was fetched:
+    /// enabling it must report it anew. An exclusive entry needs no help: it is added anew with each change.
     ///
-    /// Only what the kernel had been asked for: a hang-up comes unasked, and comes again with every repetition. An
-    /// exclusive entry is added anew with each change, which reports whatever is ready.
+    /// What was reported had been asked for, but for errors and hang-ups; so what is not asked for now was disabled since.
     @inline(never)
     func dropped(_ events: UInt32, _ descriptor: CInt, _ slot: WatcherReference) {
         guard !slot.value.traits.isDisjoint(with: [.edgeTriggered, .oneshot]),
-            !slot.value.traits.contains(.exclusive), events & slot.value.kernelMask & ~Readiness.unasked != 0
+            !slot.value.traits.contains(.exclusive),
+            events & ~(slot.value.interest.mask | Readiness.unasked) != 0
         else { return }
         slot.value.state.insert(.dropped)
         noteChange(descriptor, slot)
@@ -332,8 +333,8 @@ final class WatcherSet {
     private func flushChanges() {
         guard pending.contains(.changes) else { return }
         pending.remove(.changes)
-        for index in changes.indices {
-            let token = changes[index]
+        for index in changes.value.indices {
+            let token = changes.value[index]
             guard let slot = table.live(token) else { continue }
             slot.value.state.remove([.changed, .deliveredNow])
             if slot.value.state.contains(.parked) { continue }
@@ -344,7 +345,7 @@ final class WatcherSet {
             // may be a stranger's by now.
             if modify(token.descriptor, slot) < 0 { vanish(token.descriptor, slot) }
         }
-        changes.removeAll(keepingCapacity: true)
+        changes.value.removeAll(keepingCapacity: true)
     }
 
     /// Asks the kernel whether some of the batch's descriptors are still the ones that it was given. One that was closed
@@ -407,7 +408,7 @@ final class WatcherSet {
             guard let slot = table.live(token) else { continue }
             end(token.descriptor, slot)
         }
-        while let record = retired.popLast() { _ = consume record }
+        while let record = retired.value.popLast() { _ = consume record }
         outer = nil
         backend.close()
     }

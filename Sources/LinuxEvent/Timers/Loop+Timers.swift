@@ -81,8 +81,9 @@ extension Loop {
     func runDueTimers() -> Int {
         let now = cachedNow.nanoseconds
         var ran = 0
-        while ran < Budget.timers, let (timer, handler) = timers.takeDue(now) {
-            handler(self, timer)
+        while ran < Budget.timers, let call = timers.takeDue(now) {
+            call.handler(self, Timer(queue: timers, index: call.index, generation: call.generation))
+            timers.takeBack(call)
             ran += 1
         }
         counters.timersFired += UInt64(ran)

@@ -19,7 +19,7 @@ final class TimerQueue {
     private var lastGeneration: UInt64 = 0
 
     /// What is due and has not run, in order from `nextDue` on.
-    private var due: [DueTimer] = []
+    private let due = Cell<[DueTimer]>([])
     private var nextDue = 0
 
     private let alarm: TimerFD
@@ -101,10 +101,10 @@ final class TimerQueue {
     func collect(_ now: UInt64) {
         if nextDue >= Budget.timers {
             // More is due than a turn may run: what has run must not pile up before it.
-            due.removeFirst(nextDue)
+            due.value.removeFirst(nextDue)
             nextDue = 0
         }
-        let leftovers = due.count
+        let leftovers = due.value.count
         moveToDue(buckets.take(TimerBuckets.overdue))
         while let (bucket, first, last) = buckets.lowest(base: base), first <= now {
             let list = buckets.take(bucket)
@@ -117,11 +117,11 @@ final class TimerQueue {
             }
         }
         base = max(base, now)
-        hasLeftovers = nextDue < due.count
-        guard due.count > leftovers else { return }
+        hasLeftovers = nextDue < due.value.count
+        guard due.value.count > leftovers else { return }
         // What was left over was due earlier, as a rule, and then the two parts need not be merged.
-        if due.count - leftovers > 1 { due[leftovers...].sort() }
-        if nextDue < leftovers, due[leftovers] < due[leftovers - 1] { due[nextDue...].sort() }
+        if due.value.count - leftovers > 1 { due.value[leftovers...].sort() }
+        if nextDue < leftovers, due.value[leftovers] < due.value[leftovers - 1] { due.value[nextDue...].sort() }
     }
 
     private func moveToDue(_ list: TimerIndex) {
@@ -130,7 +130,7 @@ final class TimerQueue {
             let node = store[index]
             let next = node.value.next
             node.value.bucket = TimerBuckets.due
-            due.append(
+            due.value.append(
                 DueTimer(
                     deadline: node.value.deadline, order: node.value.order, generation: node.value.generation,
                     index: index))
@@ -148,29 +148,43 @@ final class TimerQueue {
         }
     }
 
-    /// The next timer to run, ready to be called: one that runs once is gone already, one that repeats has its next
-    /// deadline already. So what its handler does to it is exact. Contract T4, T6.
-    func takeDue(_ now: UInt64) -> (Timer, TimerHandler)? {
-        while nextDue < due.count {
-            let entry = due[nextDue]
+    /// The next timer to run: one that runs once is gone already, one that repeats has its next deadline already. So what
+    /// its handler does to it is exact. Contract T4, T6.
+    func takeDue(_ now: UInt64) -> DueCall? {
+        while nextDue < due.value.count {
+            let entry = due.value[nextDue]
             nextDue += 1
-            if nextDue == due.count { forgetDue() }
+            if nextDue == due.value.count { forgetDue() }
             guard let node = store.live(entry.index, entry.generation) else { continue }  // cancelled meanwhile
-            let timer = Timer(queue: self, index: entry.index, generation: entry.generation)
             let interval = node.value.interval
-            guard interval > 0 else { return (timer, store.remove(entry.index)) }
+            guard interval > 0 else {
+                return DueCall(index: entry.index, generation: entry.generation, handler: store.remove(entry.index))
+            }
             let missed = now > entry.deadline ? (now - entry.deadline) / interval : 0
             node.value.missed = UInt32(clamping: missed)
             node.value.deadline = entry.deadline.addingSaturated(interval.multipliedSaturated(by: missed + 1))
             node.value.order = nextOrder()
             file(entry.index)
-            return (timer, node.value.handler)
+            return DueCall(index: entry.index, generation: entry.generation, handler: node.lendHandler())
         }
         return nil
     }
 
+    /// After the call: a timer that repeats and was not cancelled gets its handler back. Else it ends here.
+    func takeBack(_ call: consuming DueCall) {
+        guard let node = store.live(call.index, call.generation) else { return }
+        node.value.handler = call.handler
+    }
+
+    /// A timer and its handler, moved out of its node and not copied: that would count references.
+    struct DueCall: ~Copyable {
+        let index: TimerIndex
+        let generation: UInt64
+        let handler: TimerHandler
+    }
+
     private func forgetDue() {
-        due.removeAll(keepingCapacity: due.capacity <= Budget.timers)
+        due.value.removeAll(keepingCapacity: due.value.capacity <= Budget.timers)
         nextDue = 0
         hasLeftovers = false
     }

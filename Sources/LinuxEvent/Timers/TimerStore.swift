@@ -198,6 +198,13 @@ struct TimerIndex: Hashable {
         @inline(__always) nonmutating _modify { yield unsafe &pointer.pointee }
     }
 
+    /// Moves the closure out and leaves one that does nothing.
+    func lendHandler() -> TimerHandler {
+        var handler: TimerHandler = { _, _ in }
+        swap(&handler, &value.handler)
+        return handler
+    }
+
     fileprivate func initialize(_ node: consuming TimerNode) { unsafe pointer.initialize(to: node) }
 
     /// Moves the closure out; the rest of the node stays readable, as a dead one.
