@@ -8,9 +8,9 @@
     private let home: ShardCore
     private var contents: Value
 
-    init(_ home: ShardCore, _ value: sending Value) {
+    init(_ home: ShardCore, _ value: consuming sending Value) {
         self.home = home
-        contents = value
+        contents = consume value
     }
 
     var value: Value {

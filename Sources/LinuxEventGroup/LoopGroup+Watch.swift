@@ -70,14 +70,14 @@ extension LoopGroup {
     /// - Parameter completed: gets the kernel's answer, on the home shard, before any callback. Called on the home
     ///   shard itself, this happens before `watch` returns.
     public func watch<Data>(
-        _ descriptor: CInt, data: sending Data, read: ShardHandler<Data>? = nil, write: ShardHandler<Data>? = nil,
+        _ descriptor: CInt, data: consuming sending Data, read: ShardHandler<Data>? = nil, write: ShardHandler<Data>? = nil,
         error: ShardHandler<Data>? = nil, edgeTriggered: Bool = false, oneshot: Bool = false,
         exclusive: Bool = false, priority: Bool = false, readHangup: Bool = false, interest: Interest? = nil,
         completed: (@Sendable (_ shard: Shard, _ result: Result<Watcher, LoopError>) -> Void)? = nil
     ) -> WatchResult {
         let home = shard(for: descriptor)
         let registration = HomeBound(home.core, GroupWatcher.Registration.posted)
-        let luggage = HomeBound<Data?>(home.core, data)
+        let luggage = HomeBound<Data?>(home.core, consume data)
         let begin: @Sendable (Shard) -> Void = { shard in
             // Taken out here, so that it dies on this shard whoever lets go of this closure last.
             guard let data = luggage.value.take(), case .posted = registration.value else { return }
