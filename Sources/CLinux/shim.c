@@ -178,7 +178,9 @@ int clinux_pidfd_remembered(int pidfd, struct clinux_exit *exit) {
     return 1;
 }
 
-int clinux_pidfd_signal(int pidfd, int signal) { RETURN_RESULT(syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0)); }
+int clinux_pidfd_signal(int pidfd, int signal) {
+    RETURN_RESULT(syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0));
+}
 
 // MARK: fork
 

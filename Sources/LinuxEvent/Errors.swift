@@ -65,8 +65,9 @@ public enum LoopError: Error, Hashable, Sendable, CustomStringConvertible {
         case .unsupported(let feature): "this kernel lacks \(feature); Linux 6.1 or later is needed"
         case .signalRefused(let number): "signal \(number) cannot be taken through a descriptor"
         case .signalNotBlocked(let number, let threads):
-            "signal \(number) is not blocked by \(threads.map(\.description).joined(separator: ", ")): call blockSignals "
-                + "in the first line of a synchronous main (after an async main has suspended it is too late)"
+            "signal \(number) is not blocked by \(threads.map(\.description).joined(separator: ", ")): "
+                + "call blockSignals in the first line of a synchronous main "
+                + "(after an async main has suspended it is too late)"
         case .signalOwned(let number): "signal \(number) is already taken by another loop of this process"
         }
     }

@@ -1,9 +1,9 @@
 extension Loop {
     /// Runs the callbacks that one event asks for: error, or read and then write. Contract D1-D6.
     ///
-    /// The way of an event: `run` > `turn` > `dispatchBatch` (with this inlined) > the user's handler. Nothing here counts
-    /// a reference, allocates, or checks exclusivity: the record is owned by the table, and what a callback ends is
-    /// released after the turn.
+    /// The way of an event: `run` > `turn` > `dispatchBatch` (with this inlined) > the user's handler. Nothing here
+    /// counts a reference, allocates, or checks exclusivity: the record is owned by the table, and what a callback ends
+    /// is released after the turn.
     @inline(__always)
     func deliver(_ events: UInt32, to token: Token) {
         guard let slot = watchers.table.live(token) else { return watchers.stale(token) }

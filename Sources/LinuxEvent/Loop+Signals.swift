@@ -161,8 +161,8 @@ final class SignalSubscriptions {
                 let number = CInt(record.ssi_signo)
                 let index = seen.firstIndex { $0.number == number }
                 let signal = Signal(
-                    number: number, count: (index.map { seen[$0].count } ?? 0) + 1, pid: CInt(bitPattern: record.ssi_pid),
-                    uid: record.ssi_uid, code: record.ssi_code)
+                    number: number, count: (index.map { seen[$0].count } ?? 0) + 1,
+                    pid: CInt(bitPattern: record.ssi_pid), uid: record.ssi_uid, code: record.ssi_code)
                 if let index { seen[index] = signal } else { seen.append(signal) }
             }
             if records.count < 16 { break }

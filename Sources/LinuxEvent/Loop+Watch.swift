@@ -83,7 +83,9 @@ extension Loop {
 
     /// Watches a descriptor of the loop's own, edge-triggered. Contract E3.
     @discardableResult
-    func watchInternal(_ descriptor: CInt, level: Bool = false, _ handler: @escaping Handler) throws(LoopError) -> Watcher {
+    func watchInternal(
+        _ descriptor: CInt, level: Bool = false, _ handler: @escaping Handler
+    ) throws(LoopError) -> Watcher {
         let record = WatcherRecord(
             read: { loop, descriptor, watcher in
                 loop.counters.internalEvents += 1

@@ -128,7 +128,8 @@ public final class Loop {
     private func dispatchBatch() -> Turn {
         isDispatching = true
         wasWoken = false
-        // What is due now runs after the events; what they schedule, were it due at once, in the next turn. Contract T2.
+        // What is due now runs after the events; what they schedule, were it due at once, in the next turn. Contract
+        // T2.
         let hasTimers = timers.hasAny
         if hasTimers { timers.collect(now.nanoseconds) }
         let internalEvents = counters.internalEvents

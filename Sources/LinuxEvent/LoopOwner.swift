@@ -1,7 +1,7 @@
 internal import CLinux
 
-/// The thread and the process that a loop belongs to. Every public entry asks: one load of thread-local memory, one of a
-/// word that the kernel wipes in a child of fork, and a compare of each. Contract L1, L9.
+/// The thread and the process that a loop belongs to. Every public entry asks: one load of thread-local memory, one of
+/// a word that the kernel wipes in a child of fork, and a compare of each. Contract L1, L9.
 struct LoopOwner {
     private let thread = clinux_thread()
     private let process: UInt32

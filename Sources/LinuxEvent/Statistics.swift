@@ -31,7 +31,7 @@ extension Loop {
         checkThread()
         return Statistics(
             turns: counters.turns, events: counters.events, timersFired: counters.timersFired,
-            staleEvents: watchers.staleEvents, watchers: watchers.count - watchers.internalCount, parked: watchers.parked,
-            timersLive: timers.live, rebuilds: watchers.rebuilds, vanished: watchers.vanished)
+            staleEvents: watchers.staleEvents, watchers: watchers.count - watchers.internalCount,
+            parked: watchers.parked, timersLive: timers.live, rebuilds: watchers.rebuilds, vanished: watchers.vanished)
     }
 }

@@ -285,7 +285,8 @@ final class WatcherSet {
     /// Of an edge or a oneshot something may have been skipped because it was disabled after the batch was fetched:
     /// enabling it must report it anew. An exclusive entry needs no help: it is added anew with each change.
     ///
-    /// What was reported had been asked for, but for errors and hang-ups; so what is not asked for now was disabled since.
+    /// What was reported had been asked for, but for errors and hang-ups; so what is not asked for now was disabled
+    /// since.
     @inline(never)
     func dropped(_ events: UInt32, _ descriptor: CInt, _ slot: WatcherReference) {
         guard !slot.value.traits.isDisjoint(with: [.edgeTriggered, .oneshot]),
@@ -348,11 +349,12 @@ final class WatcherSet {
         changes.value.removeAll(keepingCapacity: true)
     }
 
-    /// Asks the kernel whether some of the batch's descriptors are still the ones that it was given. One that was closed
-    /// unwatched while a copy of it lives goes on reporting under its old name, and only the kernel can tell. Contract W9.
+    /// Asks the kernel whether some of the batch's descriptors are still the ones that it was given. One that was
+    /// closed unwatched while a copy of it lives goes on reporting under its old name, and only the kernel can tell.
+    /// Contract W9.
     ///
-    /// Every eighth turn looks at the clock, and 50 ms after the last audit there is one: a system call for each of up to
-    /// 32 events, from another place of the batch each time.
+    /// Every eighth turn looks at the clock, and 50 ms after the last audit there is one: a system call for each of up
+    /// to 32 events, from another place of the batch each time.
     @inline(never)
     func audit(_ events: Int) {
         let now = Instant.now

@@ -2,8 +2,8 @@ internal import Glibc
 
 /// A value behind a lock: pthread_mutex_lock(3). For what threads do as they start and end, never on the way of a post.
 ///
-/// Not `Synchronization.Mutex`: that one is a lock of the kernel's which the race detector cannot see, so it would report
-/// every use, and it ends the process in a child of fork.
+/// Not `Synchronization.Mutex`: that one is a lock of the kernel's which the race detector cannot see, so it would
+/// report every use, and it ends the process in a child of fork.
 @safe final class Locked<Value>: @unchecked Sendable {
     // Unchecked: `value` is reached under the lock only.
     private let mutex: UnsafeMutablePointer<pthread_mutex_t>

@@ -70,7 +70,8 @@ extension LoopGroup {
     /// - Parameter completed: gets the kernel's answer, on the home shard, before any callback. Called on the home
     ///   shard itself, this happens before `watch` returns.
     public func watch<Data>(
-        _ descriptor: CInt, data: consuming sending Data, read: ShardHandler<Data>? = nil, write: ShardHandler<Data>? = nil,
+        _ descriptor: CInt, data: consuming sending Data,
+        read: ShardHandler<Data>? = nil, write: ShardHandler<Data>? = nil,
         error: ShardHandler<Data>? = nil, edgeTriggered: Bool = false, oneshot: Bool = false,
         exclusive: Bool = false, priority: Bool = false, readHangup: Bool = false, interest: Interest? = nil,
         completed: (@Sendable (_ shard: Shard, _ result: Result<Watcher, LoopError>) -> Void)? = nil

@@ -16,8 +16,8 @@ public struct ShardMetrics: Hashable, Sendable {
     public let wakesSent: UInt64
     /// Sleeps ended by anything else. At rest `sleeps` = `wakesSent` + `selfDisarms` + (1 if asleep). Contract M4.
     public let selfDisarms: UInt64
-    /// Sleeps that ended for neither an event, a timer nor a task: a wake that was sent while the shard was waking anyway,
-    /// or an alarm for a timer that had been cancelled.
+    /// Sleeps that ended for neither an event, a timer nor a task: a wake that was sent while the shard was waking
+    /// anyway, or an alarm for a timer that had been cancelled.
     public let wakesSpurious: UInt64
     /// Tasks that the last look into the mailbox found, and the most that one ever did.
     public let depth: UInt64

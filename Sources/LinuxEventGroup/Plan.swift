@@ -15,7 +15,8 @@ public struct Plan: Hashable, Sendable, CustomStringConvertible {
     public let usableCPUs: [Int]
 
     public var description: String {
-        var text = "shards: \(shards.count), on \(min(shards.count, usableCPUs.count)) of \(usableCPUs.count) usable CPUs"
+        let used = min(shards.count, usableCPUs.count)
+        var text = "shards: \(shards.count), on \(used) of \(usableCPUs.count) usable CPUs"
         for placement in shards {
             text += "\n  shard \(placement.shard): CPU \(placement.cpu)"
             if let node = placement.node { text += ", node \(node)" }

@@ -164,7 +164,8 @@ public final class Shard {
         while !backlog.isEmpty, !core.isAbandoned {
             runTasks(atMost: Self.taskBudget)
         }
-        if !core.isAbandoned { _ = try? loop.dispatch() }  // no events any more; the blocks that the last tasks deferred
+        // No events any more, but the blocks that the last tasks deferred.
+        if !core.isAbandoned { _ = try? loop.dispatch() }
         core.tasksDrained.store(counts.tasks - before, ordering: .relaxed)
         core.watchersAtEnd.store(loop.statistics.watchers, ordering: .relaxed)
         core.reach(.closing)

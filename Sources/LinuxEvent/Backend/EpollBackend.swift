@@ -33,8 +33,8 @@ struct EpollBackend: ~Copyable {
 
     /// Fetches a batch: without a limit, or only what is ready now; returns how many events.
     ///
-    /// Interruptions are passed over, whether by a signal, a stop and continue, or a debugger: the limit of a wait is in
-    /// the timerfd, which goes on counting. Contract L7.
+    /// Interruptions are passed over, whether by a signal, a stop and continue, or a debugger: the limit of a wait is
+    /// in the timerfd, which goes on counting. Contract L7.
     func wait(into batch: borrowing EventBatch, blocking: Bool) throws(LoopError) -> Int {
         while true {
             let result = batch.fill(from: descriptor, timeout: blocking ? -1 : 0)

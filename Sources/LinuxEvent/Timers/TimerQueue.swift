@@ -148,8 +148,8 @@ final class TimerQueue {
         }
     }
 
-    /// The next timer to run: one that runs once is gone already, one that repeats has its next deadline already. So what
-    /// its handler does to it is exact. Contract T4, T6.
+    /// The next timer to run: one that runs once is gone already, one that repeats has its next deadline already. So
+    /// what its handler does to it is exact. Contract T4, T6.
     func takeDue(_ now: UInt64) -> DueCall? {
         while nextDue < due.value.count {
             let entry = due.value[nextDue]
