@@ -11,6 +11,15 @@ let strict: [SwiftSetting] = [
     .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
 ]
 
+// Tests touch raw memory on purpose; everything else is as strict.
+let tests: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+]
+
 let package = Package(
     name: "linux-event",
     products: [
@@ -32,5 +41,37 @@ let package = Package(
             dependencies: ["CLinux", "LinuxEvent", .target(name: "CNuma", condition: .when(traits: ["NUMA"]))],
             swiftSettings: strict),
         .systemLibrary(name: "CNuma", pkgConfig: "numa", providers: [.apt(["libnuma-dev"])]),
+
+        .target(
+            name: "ExampleSupport", dependencies: ["CLinux", "LinuxEvent"], path: "Sources/Examples/ExampleSupport",
+            swiftSettings: strict),
+        .example("minimal-loop", ["LinuxEvent"]),
+        .example("timers", ["LinuxEvent"]),
+        .example("cross-thread-waker", ["LinuxEvent"]),
+        .example("posting", ["LinuxEvent", "LinuxEventGroup"]),
+        .example("echo-service", ["LinuxEvent", "LinuxEventGroup"]),
+        .example("echo-load", ["LinuxEvent"]),
+
+        .target(name: "TestSupport", dependencies: ["CLinux"], path: "Tests/TestSupport", swiftSettings: tests),
+        .executableTarget(
+            name: "signal-fixture", dependencies: ["CLinux", "LinuxEvent"], path: "Tests/Fixtures/signal-fixture",
+            swiftSettings: tests),
+        .executableTarget(
+            name: "budget-fixture", dependencies: ["CLinux", "LinuxEvent", "LinuxEventGroup"],
+            path: "Tests/Fixtures/budget-fixture", swiftSettings: tests),
+        .testTarget(
+            name: "LinuxEventTests", dependencies: ["CLinux", "LinuxEvent", "TestSupport", "signal-fixture"],
+            exclude: ["WrongPrograms"], swiftSettings: tests),
+        .testTarget(
+            name: "LinuxEventGroupTests", dependencies: ["CLinux", "LinuxEvent", "LinuxEventGroup", "TestSupport"],
+            swiftSettings: tests),
     ]
 )
+
+extension Target {
+    static func example(_ name: String, _ modules: [Target.Dependency]) -> Target {
+        .executableTarget(
+            name: name, dependencies: ["CLinux", "ExampleSupport"] + modules, path: "Sources/Examples/\(name)",
+            swiftSettings: strict)
+    }
+}

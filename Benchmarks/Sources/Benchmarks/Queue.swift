@@ -1,0 +1,197 @@
+import ArgumentParser
+import CRaw
+import Glibc
+import LinuxEventGroup
+
+/// What does a post from one thread to another cost?
+enum QueueSuite: Suite {
+    static let name = "queue"
+
+    static let cases = [
+        Case(
+            name: "closure.1to1", unit: "post/s", operations: 5_000_000, cpu: nil,
+            subjects: [
+                Subject(name: "raw") { try raw(CRAW_NODES_MALLOC, posts: $0, allToAll: false) },
+                Subject(name: "raw-recycled") { try raw(CRAW_NODES_RECYCLED, posts: $0, allToAll: false) },
+                Subject(name: "linuxevent") { try Exchange.run(posts: $0, allToAll: false) },
+            ]),
+        Case(
+            name: "closure.alltoall", unit: "post/s", operations: 5_000_000, cpu: nil,
+            subjects: [
+                Subject(name: "raw") { try raw(CRAW_NODES_MALLOC, posts: $0, allToAll: true) },
+                Subject(name: "raw-recycled") { try raw(CRAW_NODES_RECYCLED, posts: $0, allToAll: true) },
+                Subject(name: "linuxevent") { try Exchange.run(posts: $0, allToAll: true) },
+            ]),
+    ]
+
+    static let burst = 64
+    /// Posts under way at most, so that a fast producer is not measured by the memory it fills.
+    static let window = 100_000
+
+    private static func raw(_ nodes: craw_nodes, posts: Int, allToAll: Bool) throws -> Sample {
+        let cpus = try twoCPUs()
+        var result = craw_result()
+        let failure =
+            allToAll
+            ? craw_queue_all_to_all(nodes, UInt64(posts), UInt64(burst), UInt64(window), cpus, &result)
+            : craw_queue_one_to_one(nodes, UInt64(posts), UInt64(window), cpus, &result)
+        try check("raw", failure)
+        return Sample(
+            operations: result.operations, nanoseconds: result.nanoseconds,
+            notes: [("wakes", result.wakes), ("turns", result.turns)])
+    }
+
+    /// The two lowest; on one CPU the suite runs, and its figures say little.
+    private static func twoCPUs() throws -> [CInt] {
+        let cpus = try Harness.allowedCPUs()
+        return [cpus[0], cpus[min(1, cpus.count - 1)]]
+    }
+}
+
+struct QueueCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "queue",
+        abstract: "Posts per second between two threads pinned on two CPUs.",
+        discussion: """
+            closure.1to1: one shard posts closures that capture to the other. closure.alltoall: both do, 64 a turn. \
+            raw is a C program with the same mailbox of one word that allocates a node per post, the neighbour of a \
+            closure that captures; raw-recycled takes its nodes from a pool, so it allocates nothing.
+            """)
+    @OptionGroup var options: RunOptions
+
+    func run() throws { try options.run(QueueSuite.self) }
+}
+
+/// One side's progress; only its own shard touches it, but for `consumed`, which the other side reads.
+private struct Side {
+    var toSend = 0
+    var toReceive = 0
+    var sent = 0
+    var received = 0
+    var sum = 0
+    var knownConsumed = 0
+    var start: UInt64 = 0
+    var end: UInt64 = 0
+    let consumed: OpaquePointer
+}
+
+/// Both sides of one run: a value that closures capture without a reference count.
+private struct Exchange: @unchecked Sendable {
+    private let sides: UnsafeMutablePointer<Side>
+    private let finished: CInt
+
+    static func run(posts: Int, allToAll: Bool) throws -> Sample {
+        let group = try LoopGroup(threads: 2)
+        let exchange = try Exchange()
+        defer { exchange.free() }
+        let half = allToAll ? posts / 2 : posts
+        exchange.sides[0].toSend = half
+        exchange.sides[1].toReceive = half
+        if allToAll {
+            exchange.sides[1].toSend = half
+            exchange.sides[0].toReceive = half
+        }
+        let wakesBefore = wakes(group)
+        for index in 0..<2 { group.post(to: index) { shard in exchange.begin(shard, group, allToAll: allToAll) } }
+        for _ in 0..<(allToAll ? 2 : 1) { exchange.awaitOne() }
+        let metrics = group.metrics
+        let start = min(exchange.sides[0].start, exchange.sides[1].start)
+        let end = max(exchange.sides[0].end, exchange.sides[1].end)
+        let sample = Sample(
+            operations: UInt64(exchange.sides[0].received + exchange.sides[1].received), nanoseconds: end - start,
+            notes: [("wakes", wakes(group) - wakesBefore), ("turns", metrics.reduce(0) { $0 + $1.turns })])
+        let report = try group.stop(deadline: .seconds(5))
+        guard report.isComplete else { throw Failure.stop(report.description) }
+        for index in 0..<2 {
+            let count = exchange.sides[index].toReceive
+            // Each value came once: their sum says so.
+            guard exchange.sides[index].sum == count * max(count - 1, 0) / 2 else { throw Failure.lost(index) }
+        }
+        return sample
+    }
+
+    enum Failure: Error {
+        case stop(String)
+        case lost(Int)
+    }
+
+    private init() throws {
+        finished = try check("eventfd", craw_semaphore())
+        sides = .allocate(capacity: 2)
+        for index in 0..<2 {
+            guard let consumed = craw_counter_make() else { fatalError("out of memory") }
+            (sides + index).initialize(to: Side(consumed: consumed))
+        }
+    }
+
+    private func free() {
+        for index in 0..<2 { craw_counter_free(sides[index].consumed) }
+        sides.deallocate()
+        close(finished)
+    }
+
+    private func awaitOne() {
+        var count: UInt64 = 0
+        while read(finished, &count, 8) != 8 {}
+    }
+
+    private static func wakes(_ group: LoopGroup) -> UInt64 { group.metrics.reduce(0) { $0 + $1.wakesSent } }
+
+    private func begin(_ shard: Shard, _ group: LoopGroup, allToAll: Bool) {
+        let own = sides + shard.index
+        own.pointee.start = craw_now()
+        if allToAll {
+            sendBurstPerTurn(shard, group)
+        } else {
+            while own.pointee.sent < own.pointee.toSend {
+                while !windowIsOpen(shard.index) { craw_pause() }
+                sendBurst(from: shard.index, group)
+            }
+        }
+    }
+
+    private func sendBurstPerTurn(_ shard: Shard, _ group: LoopGroup) {
+        if windowIsOpen(shard.index) { sendBurst(from: shard.index, group) }
+        if sides[shard.index].sent < sides[shard.index].toSend {
+            shard.post { shard in sendBurstPerTurn(shard, group) }
+        }
+    }
+
+    private func windowIsOpen(_ index: Int) -> Bool {
+        let own = sides + index
+        if own.pointee.sent + QueueSuite.burst - own.pointee.knownConsumed <= QueueSuite.window { return true }
+        own.pointee.knownConsumed = Int(craw_counter_read(sides[1 - index].consumed))
+        return own.pointee.sent + QueueSuite.burst - own.pointee.knownConsumed <= QueueSuite.window
+    }
+
+    private func sendBurst(from index: Int, _ group: LoopGroup) {
+        let own = sides + index
+        let target = 1 - index
+        let end = min(own.pointee.sent + QueueSuite.burst, own.pointee.toSend)
+        while own.pointee.sent < end {
+            let value = own.pointee.sent
+            let receiver = sides + target
+            let task = Receipt(side: receiver, finished: finished)
+            group.post(to: target) { _ in task.receive(value) }
+            own.pointee.sent += 1
+        }
+    }
+}
+
+/// What a posted closure captures beside its value.
+private struct Receipt: @unchecked Sendable {
+    let side: UnsafeMutablePointer<Side>
+    let finished: CInt
+
+    func receive(_ value: Int) {
+        side.pointee.sum &+= value
+        side.pointee.received += 1
+        if side.pointee.received & 255 == 0 {
+            craw_counter_publish(side.pointee.consumed, UInt64(side.pointee.received))
+        }
+        guard side.pointee.received == side.pointee.toReceive else { return }
+        side.pointee.end = craw_now()
+        var one: UInt64 = 1
+        _ = write(finished, &one, 8)
+    }
+}

@@ -1,0 +1,97 @@
+import CLinux
+import Glibc
+import LinuxEvent
+
+/// L11, W8: one system call somewhere in here is made to fail from outside, with the errno named by the argument.
+func creation(_ report: Report) throws {
+    let codes: [String: CInt] = ["EMFILE": EMFILE, "ENFILE": ENFILE, "ENOMEM": ENOMEM, "ENOSPC": ENOSPC]
+    guard CommandLine.arguments.count > 2, let code = codes[CommandLine.arguments[2]] else {
+        return report.expect(false, "which errno?")
+    }
+    let first = makePipe()
+    let second = makePipe()
+    let before = openDescriptors()
+    var failures = 0
+    func attempt(_ step: String, _ body: () throws(LoopError) -> Void) -> Bool {
+        do throws(LoopError) {
+            try body()
+            return true
+        } catch {
+            failures += 1
+            report.equal(error.code, code, "\(step): \(error)")
+            return false
+        }
+    }
+
+    var made: Loop?
+    if !attempt("Loop()", { () throws(LoopError) in made = try Loop() }) {
+        report.equal(openDescriptors(), before, "descriptors after a failed creation")
+        // Only one call fails: the next attempt must find nothing in its way.
+        made = try Loop()
+    }
+    guard let loop = made else { return report.expect(false, "no loop") }
+    var calls: [String] = []
+    func watch(_ descriptor: CInt, _ name: String) throws(LoopError) {
+        try loop.watch(
+            descriptor,
+            read: { _, fd, _ in
+                var byte: UInt8 = 0
+                while read(fd, &byte, 1) > 0 {}
+                calls.append(name)
+            })
+    }
+
+    if !attempt("watch", { () throws(LoopError) in try watch(first.reader, "first") }) {
+        report.equal(loop.statistics.watchers, 0, "watchers after a refused watch")
+        report.expect(loop.watcher(of: first.reader) == nil, "a refused watcher is found")
+        try watch(first.reader, "first")
+    }
+    if !attempt("second watch", { () throws(LoopError) in try watch(second.reader, "second") }) {
+        report.equal(loop.statistics.watchers, 1, "watchers after a refused watch")
+        try watch(second.reader, "second")
+    }
+    // A refused replacement leaves the present watcher in place.
+    let held = loop.watcher(of: first.reader)
+    if !attempt("replacement", { () throws(LoopError) in try watch(first.reader, "replaced") }) {
+        report.expect(held?.isActive == true, "a refused replacement ended the old watcher")
+        try watch(first.reader, "replaced")
+    }
+    var counted = 0
+    if !attempt(
+        "eventfd",
+        { () throws(LoopError) in
+            try loop.eventfd { _, event in counted += Int(event.count) }.signaller.signal(3)
+        })
+    {
+        try loop.eventfd { _, event in counted += Int(event.count) }.signaller.signal(3)
+    }
+    if !attempt("descriptor", { () throws(LoopError) in _ = try loop.descriptor }) { _ = try loop.descriptor }
+    _ = write(first.writer, "x", 1)
+    _ = write(second.writer, "x", 1)
+    var fired = false
+    loop.after(.milliseconds(1)) { _, _ in fired = true }
+    for _ in 0..<20 where !fired { _ = try loop.runOnce(timeout: .milliseconds(50)) }
+    report.equal(calls.sorted(), ["replaced", "second"], "callbacks")
+    report.equal(counted, 3, "the counter")
+    report.expect(fired, "the timer did not fire")
+    report.expect(failures <= 1, "one fault, \(failures) failures")
+    try loop.close()
+    report.equal(openDescriptors(), before, "descriptors after the end")
+    say(failures == 0 ? "everything worked" : "one call was refused")
+}
+
+/// L16: one system call does not exist. That is a typed error whose text names what is missing, or not needed at all.
+func missingFeature(_ report: Report) throws {
+    do throws(LoopError) {
+        let loop = try Loop()
+        loop.after(.milliseconds(1)) { loop, _ in loop.stop() }
+        _ = try loop.runOnce(timeout: .milliseconds(5))
+        say("not needed")
+    } catch {
+        say("refused: \(error)")
+        switch error {
+        case .unsupported(let feature): report.expect(!feature.isEmpty, "no name")
+        default: report.expect(false, "not .unsupported: \(error)")
+        }
+    }
+}

@@ -1,0 +1,272 @@
+import CLinux
+import Glibc
+import LinuxEvent
+import TestSupport
+import Testing
+
+extension LinuxEventSuite.LoopLifeTests {
+    // MARK: L11 failures of creation
+
+    @Test("L11 with too few free descriptors creation throws EMFILE and leaks nothing")
+    func creationFailsCleanly() throws {
+        try expectNoLeak {
+            var needed: Int?
+            for spare in 0..<10 where needed == nil {
+                try expectNoLeak {
+                    DescriptorLimit.leaving(spare: spare) {
+                        do throws(LoopError) {
+                            let loop = try Loop()
+                            needed = spare
+                            try loop.close()
+                        } catch {
+                            #expect(error.code == EMFILE)
+                        }
+                    }
+                }
+            }
+            #expect(try #require(needed) > 0, "the limit was not in force")
+        }
+        // And afterwards all is well.
+        let loop = try Loop()
+        try pump(loop)
+    }
+
+    @Test("L11 eventfd and loop.descriptor fail cleanly too, and the loop goes on")
+    func laterDescriptorsFailCleanly() throws {
+        let loop = try Loop()
+        let calls = Calls()
+        let pipe = Pipe()
+        try loop.watch(pipe.reader, read: calls.draining("read"))
+        let ended = Tracker.Count()
+        try expectNoLeak {
+            DescriptorLimit.leaving(spare: 0) {
+                let tracker = Tracker(ended)
+                let eventError = failure { () throws(LoopError) in
+                    try loop.eventfd { _, _ in tracker.touch() }
+                }
+                #expect(eventError?.code == EMFILE)
+                do throws(LoopError) {
+                    _ = try loop.descriptor
+                } catch {
+                    #expect(error.code == EMFILE)
+                }
+            }
+        }
+        try pump(loop)
+        #expect(ended.ended == 1, "the refused handler is kept")
+        let descriptor = try loop.descriptor
+        #expect(!isReadable(descriptor))
+        pipe.write()
+        try pump(loop)
+        #expect(calls.names == ["read"])
+        try expectQuiet(loop)
+    }
+
+    @Test(
+        "L11 every system call of creation may fail: a typed error, and nothing leaked",
+        .enabled(if: Strace.works, "strace cannot trace here"),
+        arguments: ["epoll_create1", "timerfd_create", "eventfd2", "epoll_ctl"])
+    func creationFaults(call: String) throws {
+        let errors = call == "epoll_ctl" ? ["ENOSPC", "ENOMEM"] : ["EMFILE", "ENFILE", "ENOMEM"]
+        for error in errors {
+            var completed = false
+            for occurrence in 1...16 where !completed {
+                let outcome = try Strace.inject("\(call):error=\(error):when=\(occurrence)", "creation \(error)")
+                #expect(outcome.exitCode == 0, "\(call) \(error) \(occurrence): \(outcome)")
+                completed = outcome.output.contains("everything worked")
+                if occurrence == 1, call == "epoll_create1" { #expect(!completed, "nothing was injected") }
+                if outcome.exitCode != 0 { return }
+            }
+            #expect(completed, "no run without a failure was reached")
+        }
+    }
+
+    @Test(
+        "L16 a missing kernel feature is a typed error that names it",
+        .enabled(if: Strace.works, "strace cannot trace here"),
+        arguments: ["epoll_create1", "timerfd_create", "eventfd2", "timerfd_settime", "epoll_pwait2"])
+    func missingFeature(call: String) throws {
+        let outcome = try Strace.inject("\(call):error=ENOSYS", "missing")
+        #expect(outcome.exitCode == 0, "\(outcome)")
+        if call == "epoll_create1" { #expect(outcome.output.contains("refused: ")) }
+    }
+
+    // MARK: L12 memory
+
+    private func expectFlat(
+        _ rounds: Int, allowing bytes: Int = 2 << 20, sourceLocation: SourceLocation = #_sourceLocation,
+        _ body: (Int) throws -> Void
+    ) throws {
+        try body(rounds / 10)
+        let before = Memory.residentBytes()
+        #expect(before > 0)
+        try body(rounds)
+        let grown = Memory.residentBytes() - before
+        #expect(grown < bytes, "\(grown) bytes", sourceLocation: sourceLocation)
+    }
+
+    @Test("L12 a million rounds of watch and unwatch leave no growth")
+    func watchRoundsAreFlat() throws {
+        let loop = try Loop()
+        let pipe = Pipe()
+        try expectFlat(Effort.isLong ? 1_000_000 : 300_000) { rounds in
+            for _ in 0..<rounds {
+                try loop.watch(pipe.reader, read: { _, _, _ in })
+                try loop.unwatch(pipe.reader)
+            }
+        }
+        #expect(loop.statistics.watchers == 0)
+        try expectQuiet(loop)
+    }
+
+    @Test("L12 rounds inside turns, replacements included, leave no growth")
+    func watchRoundsInTurnsAreFlat() throws {
+        let loop = try Loop()
+        let pipe = Pipe()
+        try expectFlat(2_000) { turns in
+            for _ in 0..<turns {
+                loop.defer { loop in
+                    for _ in 0..<50 {
+                        #expect(throws: Never.self) {
+                            try loop.watch(pipe.reader, read: { _, _, _ in })
+                            try loop.watch(pipe.reader, read: { _, _, _ in })
+                            try loop.unwatch(pipe.reader)
+                        }
+                    }
+                }
+                try pump(loop)
+            }
+        }
+        try expectQuiet(loop)
+    }
+
+    @Test("L12 a million rounds of schedule and cancel leave no growth")
+    func timerRoundsAreFlat() throws {
+        let loop = try Loop()
+        let rounds = Effort.isLong ? 1_000_000 : 500_000
+        try expectFlat(rounds) { rounds in
+            for round in 0..<rounds {
+                let timer = loop.after(.seconds(1 + round & 1_023)) { _, _ in }
+                timer.cancel()
+            }
+        }
+        #expect(loop.statistics.timersLive == 0)
+        try expectQuiet(loop)
+    }
+
+    @Test("L12 user objects that keep their watchers cost nothing beyond themselves")
+    func keptWatchersAreFlat() throws {
+        final class Connection {
+            var watcher: Watcher?
+            var page = [UInt8](repeating: 0, count: 1_000)
+        }
+        let loop = try Loop()
+        let pipe = Pipe()
+        try expectFlat(100_000) { rounds in
+            for _ in 0..<rounds {
+                let connection = Connection()
+                connection.watcher = try loop.watch(pipe.reader, read: { _, _, _ in _ = connection.page.count })
+                connection.watcher?.cancel()
+            }
+        }
+        // One watcher, kept by the user through all of them, keeps its own record at most.
+        var kept: [Watcher] = []
+        try expectFlat(100_000) { rounds in
+            for _ in 0..<rounds {
+                let watcher = try loop.watch(pipe.reader, read: { _, _, _ in })
+                if kept.count < 10 { kept.append(watcher) }
+                watcher.cancel()
+            }
+        }
+        #expect(kept.allSatisfy { !$0.isActive })
+        try expectQuiet(loop)
+    }
+
+    // MARK: L13 fairness
+
+    @Test("L13 nobody starves: endless input, a self-renewing timer and a self-deferring block beside others")
+    func fairness() throws {
+        let loop = try Loop()
+        let endless = Pipe.readable()
+        let other = Pipe()
+        var counts: [String: Int] = [:]
+        func renew(_ loop: Loop) {
+            counts["zero timer", default: 0] += 1
+            loop.after(.zero) { loop, _ in renew(loop) }
+        }
+        func again(_ loop: Loop) {
+            counts["deferred", default: 0] += 1
+            loop.defer { loop in again(loop) }
+        }
+        try loop.watch(endless.reader, read: { _, _, _ in counts["endless", default: 0] += 1 })
+        try loop.watch(
+            other.reader,
+            read: { _, fd, _ in
+                IO.drain(fd)
+                counts["other", default: 0] += 1
+            })
+        try loop.every(.milliseconds(10)) { _, timer in
+            counts["timer", default: 0] += 1
+            other.write()
+        }
+        loop.onWake { loop in
+            counts["wake", default: 0] += 1
+            loop.waker.signal()
+        }
+        loop.waker.signal()
+        let event = try loop.eventfd { _, event in
+            counts["event", default: 0] += 1
+            event.signaller.signal()
+        }
+        event.signaller.signal()
+        renew(loop)
+        again(loop)
+        loop.after(.milliseconds(300)) { loop, _ in loop.stop() }
+        let spent = try Spent.measure { try loop.run() }
+        #expect(spent.wallMilliseconds < 1_000)
+        for name in ["zero timer", "deferred", "endless", "wake", "event"] {
+            #expect(counts[name, default: 0] > 100, "\(name): \(counts)")
+        }
+        #expect(counts["timer", default: 0] >= 10, "\(counts)")
+        #expect(counts["other", default: 0] >= 9, "\(counts)")
+    }
+
+    @Test("L13 due timers and deferred blocks have a budget: descriptors are served in between")
+    func budgets() throws {
+        let loop = try Loop()
+        let count = 50_000
+        var timers = 0
+        var deferred = 0
+        var order = true
+        var seen: [(timers: Int, deferred: Int)] = []
+        let pipe = Pipe.readable()
+        try loop.watch(pipe.reader, read: { _, _, _ in seen.append((timers, deferred)) })
+        for index in 0..<count {
+            loop.after(.zero) { _, _ in timers += 1 }
+            loop.defer { _ in
+                if deferred != index { order = false }
+                deferred += 1
+            }
+        }
+        let done = try pump(loop, milliseconds: 10_000) { timers == count && deferred == count }
+        #expect(done)
+        #expect(order, "a budget must not change the order of deferred blocks")
+        #expect(seen.contains { $0.timers > 0 && $0.timers < count }, "timers ran in one go")
+        #expect(seen.contains { $0.deferred > 0 && $0.deferred < count }, "deferred blocks ran in one go")
+    }
+
+    @Test("L13 many always-ready descriptors are all served")
+    func manyReady() throws {
+        let loop = try Loop()
+        let source = Pipe.readable()
+        let copies = (0..<3_000).map { _ in IO.copy(source.reader) }
+        defer { for copy in copies { close(copy) } }
+        var calls = [CInt: Int]()
+        for copy in copies { try loop.watch(copy, read: { _, fd, _ in calls[fd, default: 0] += 1 }) }
+        try pump(loop, 60)
+        #expect(calls.count == copies.count)
+        let counts = calls.values
+        // The kernel serves in rotation: nobody is more than a round ahead.
+        #expect((counts.max() ?? 0) - (counts.min() ?? 0) <= 1)
+    }
+}

@@ -1,0 +1,80 @@
+import CLinux
+import Glibc
+import LinuxEvent
+import TestSupport
+import Testing
+
+extension LinuxEventSuite {
+    /// Signals belong to a whole process and to all its threads, so each case runs in a process of its own.
+    @Suite("S Signals")
+    struct SignalTests {
+        private func expectCase(_ name: String, sourceLocation: SourceLocation = #_sourceLocation) throws {
+            let outcome = try Fixture.run(name)
+            #expect(outcome.exitCode == 0, "\(name): \(outcome)", sourceLocation: sourceLocation)
+        }
+
+        @Test("S1 several subscriptions to one signal run in the order made")
+        func fanOut() throws { try expectCase("fan-out") }
+
+        @Test("S1 equal pending signals arrive as one record")
+        func coalesce() throws { try expectCase("coalesce") }
+
+        @Test("S1 queued signals are counted, each record once")
+        func realTime() throws { try expectCase("realtime") }
+
+        @Test("S1 a signal carries number, count, and the sender's pid, uid and code")
+        func values() throws { try expectCase("values") }
+
+        @Test("S1 subscriptions may be made and cancelled in a handler")
+        func cancelInside() throws { try expectCase("cancel-inside") }
+
+        @Test("S1 SIGINT and SIGTERM from outside end run() cleanly", arguments: [SIGINT, SIGTERM])
+        func endFromOutside(number: CInt) throws {
+            let helper = try Fixture.start("run-until")
+            #expect(helper.waitForLine("ready"))
+            helper.send(number)
+            let outcome = helper.end()
+            #expect(outcome.exitCode == 0, "\(outcome)")
+            #expect(outcome.output == "ready\nsignal \(number)\nclean end\n")
+        }
+
+        @Test("S2 a signal that some thread does not block is refused, with that thread's name")
+        func openThread() throws { try expectCase("open-thread") }
+
+        @Test("S2 threads started after blockSignals() are no obstacle")
+        func blockedThread() throws { try expectCase("blocked-thread") }
+
+        @Test("S3 a second loop's claim is a typed error until the first lets go")
+        func owned() throws { try expectCase("owned") }
+
+        @Test("S3 KILL, STOP, faults and numbers out of range are refused")
+        func refused() throws { try expectCase("refused") }
+
+        @Test("S4 a signal pending at the last cancel never takes its default action")
+        func cancelPending() throws { try expectCase("cancel-pending") }
+
+        @Test("S4 only the last cancel drains and unblocks")
+        func cancelSome() throws { try expectCase("cancel-some") }
+
+        @Test("S4 the mask is restored exactly")
+        func mask() throws { try expectCase("mask") }
+
+        @Test("S4 what the user had blocked stays blocked")
+        func maskOfUser() throws { try expectCase("mask-user") }
+
+        @Test("S4 a loop dropped with subscriptions leaves mask, ownership and descriptors as they were")
+        func endOfLoop() throws { try expectCase("end-of-loop") }
+
+        @Test("L13 queued signals have a budget")
+        func budget() throws { try expectCase("budget") }
+
+        @Test("L7 an interval timer of 1 kHz neither shortens nor prolongs a wait in a single thread")
+        func storm() throws { try expectCase("storm") }
+
+        @Test("S1 the fixture does report what fails")
+        func fixtureFails() throws {
+            #expect(try Fixture.run("no such case").exitCode == 2)
+            #expect(try Fixture.run("creation").exitCode == 1)
+        }
+    }
+}

@@ -1,0 +1,411 @@
+import CLinux
+import Glibc
+import LinuxEvent
+import TestSupport
+import Testing
+
+extension LinuxEventSuite.WatchTests {
+    // MARK: W9 closed without unwatch
+
+    @Test("W9 closed without unwatch: no callback, the reused number can be watched, the old handle is harmless")
+    func closedWithoutUnwatch() throws {
+        let probe = try Probe()
+        let loop = probe.loop
+        let calls = Calls()
+        let gone = Sockets.unixPair()
+        let next = Sockets.unixPair()
+        let number = gone.near
+        let ended = Tracker.Count()
+        let old: Watcher
+        do {
+            let tracker = Tracker(ended)
+            old = try loop.watch(
+                number,
+                read: { _, _, _ in
+                    tracker.touch()
+                    calls.add("old")
+                })
+        }
+        try pump(loop)
+        gone.closeNear()
+        gone.closeFar()
+        try pump(loop, 3)
+        #expect(calls.names.isEmpty)
+        IO.place(next.near, at: number)
+        defer { close(number) }
+        let new = try loop.watch(number, read: calls.draining("new"))
+        try pump(loop, 2)
+        #expect(ended.ended == 1)
+        #expect(!old.isActive)
+        #expect(!old.cancel())
+        #expect(new.isActive)
+        #expect(probe.asks(number, .readable) == true)
+        IO.write(next.far)
+        try pump(loop, 2)
+        #expect(calls.names == ["new"])
+        #expect(loop.statistics.watchers == 1)
+        try expectQuiet(loop)
+    }
+
+    @Test("W9 unwatch of a descriptor that is closed already, or that is another file by now, removes the old watcher")
+    func unwatchAfterClose() throws {
+        let probe = try Probe()
+        let loop = probe.loop
+        let gone = Pipe()
+        let next = Pipe.readable()
+        let number = gone.reader
+        try loop.watch(number, read: { _, _, _ in Issue.record("old") })
+        gone.closeReader()
+        #expect(try loop.unwatch(number))
+        #expect(try !loop.unwatch(number))
+        IO.place(next.reader, at: number)
+        defer { close(number) }
+        try pump(loop, 2)
+        #expect(probe.mask(number) == nil)
+        try expectQuiet(loop)
+    }
+
+    @Test(
+        "W9 no deferred change ever adds a stranger",
+        arguments: ["interest", "oneshot", "rearm", "edge rearm", "enable"])
+    func noStranger(change: String) throws {
+        let probe = try Probe()
+        let loop = probe.loop
+        let calls = Calls()
+        let gone = Pipe.readable()
+        let stranger = Pipe.readable()
+        let number = gone.reader
+        let vanished = loop.statistics.vanished
+        var replaced = false
+        let watcher = try loop.watch(
+            number,
+            read: { _, fd, watcher in
+                calls.add("read")
+                guard !replaced else { return }
+                replaced = true
+                #expect(throws: Never.self) {
+                    switch change {
+                    case "interest": try watcher.disableRead()
+                    case "enable": try watcher.enableWrite()
+                    case "rearm", "edge rearm": try watcher.rearm()
+                    default: break
+                    }
+                }
+                // A dup2 closes what the number meant before.
+                IO.place(stranger.reader, at: fd)
+            },
+            write: { _, _, _ in calls.add("write") },
+            edgeTriggered: change == "edge rearm",
+            oneshot: change == "oneshot" || change.hasSuffix("rearm"))
+        if change == "enable" { try watcher.disableWrite() }
+        try pump(loop, 3)
+        #expect(calls.names == ["read"])
+        #expect(probe.mask(number) == nil, "a stranger is in the kernel's set")
+        // A change that was to be told to the kernel shows that the descriptor is gone.
+        if change == "interest" || change == "enable" || change == "oneshot" {
+            #expect(loop.statistics.vanished == vanished + 1)
+            #expect(!watcher.isActive)
+            #expect(loop.statistics.watchers == 0)
+        }
+        try expectQuiet(loop)
+        #expect(calls.names == ["read"])
+    }
+
+    @Test("W9 outside a turn too a change never adds a stranger", arguments: ["interest", "rearm", "enable"])
+    func noStrangerOutside(change: String) throws {
+        let probe = try Probe()
+        let loop = probe.loop
+        let calls = Calls()
+        let gone = Pipe.readable()
+        let stranger = Pipe.readable()
+        let number = gone.reader
+        let watcher = try loop.watch(number, read: calls.handler("read"), oneshot: change == "rearm")
+        try pump(loop)
+        calls.clear()
+        IO.place(stranger.reader, at: number)
+        do throws(LoopError) {
+            switch change {
+            case "interest": try watcher.disableRead()
+            case "rearm": try watcher.rearm()
+            default: try watcher.enableWrite()
+            }
+        } catch {
+            #expect(error.code == ENOENT || error.code == EBADF, "\(error)")
+        }
+        try pump(loop, 3)
+        #expect(calls.names.isEmpty)
+        #expect(probe.mask(number) == nil, "a stranger is in the kernel's set")
+        try expectQuiet(loop)
+    }
+
+    /// Leaves an open file in the kernel's set of which nobody knows the number any more.
+    private func leaveResidue(_ loop: Loop, _ kind: String, _ calls: Calls) throws -> [AnyObject] {
+        let pipe = Pipe()
+        let number = pipe.reader
+        let copy = IO.copy(number)
+        let closer = Held.Closer(copy)
+        let watcher = try loop.watch(number, read: calls.handler("old"))
+        pipe.closeReader()
+        switch kind {
+        case "unwatched": #expect(try loop.unwatch(number))
+        case "cancelled": #expect(watcher.cancel())
+        case "replaced":
+            let next = Pipe()
+            IO.place(next.reader, at: number)
+            try loop.watch(number, read: calls.draining("new"))
+            pipe.write()
+            return [pipe, closer, next, Held.Closer(number)]
+        default: break
+        }
+        pipe.write()
+        return [pipe, closer]
+    }
+
+    @Test(
+        "W9 a copy that keeps a closed descriptor's registration is shed within 100 ms: no callback, no spin, counted",
+        arguments: ["unwatched", "cancelled", "replaced"])
+    func copyIsShed(kind: String) throws {
+        try expectNoLeak {
+            let probe = try Probe()
+            let loop = probe.loop
+            let calls = Calls()
+            let descriptor = try loop.descriptor
+            let held = try leaveResidue(loop, kind, calls)
+            let rebuilds = loop.statistics.rebuilds
+            var rebuiltAfter: UInt64?
+            let start = Clock.monotonic()
+            while Clock.monotonic() - start < .milliseconds(1_000), rebuiltAfter == nil {
+                try loop.runOnce(timeout: .milliseconds(1))
+                if loop.statistics.rebuilds > rebuilds { rebuiltAfter = Clock.monotonic() - start }
+            }
+            #expect(try #require(rebuiltAfter, "no rebuild") < .milliseconds(100 + 20))
+            #expect(loop.statistics.rebuilds == rebuilds + 1)
+            #expect(calls.names.isEmpty)
+            try expectQuiet(loop)
+            #expect(calls.names.isEmpty)
+            #expect(try loop.descriptor == descriptor)
+            if kind == "replaced" {
+                // The new owner of the number works on.
+                let next = try #require(held[2] as? Pipe)
+                next.write()
+                try pump(loop, 2)
+                #expect(calls.names == ["new"])
+                #expect(loop.statistics.watchers == 1)
+            } else {
+                #expect(loop.statistics.watchers == 0)
+            }
+            withExtendedLifetime(held) {}
+        }
+    }
+
+    @Test("W9 a copy held by a child process is shed like one of our own")
+    func childHoldsACopy() throws {
+        let loop = try Loop()
+        let calls = Calls()
+        let pipe = Pipe()
+        let helper = try Fixture.start("hold", inheriting: [pipe.reader])
+        #expect(helper.waitForLine("holding"))
+        let number = pipe.reader
+        try loop.watch(number, read: calls.handler("old"))
+        pipe.closeReader()
+        #expect(try loop.unwatch(number))
+        pipe.write()
+        let rebuilt = try pump(loop, milliseconds: 500) { loop.statistics.rebuilds == 1 }
+        #expect(rebuilt)
+        try expectQuiet(loop)
+        #expect(calls.names.isEmpty)
+        helper.send(SIGKILL)
+        _ = helper.end()
+    }
+
+    /// How the old watcher was made, and what goes on while nobody has noticed yet.
+    enum Closed: String, CaseIterable, Sendable { case levelUnread, levelDrained, edge, oneshot }
+
+    @Test(
+        "W9 closed without unwatch while a copy lives: within 100 ms of activity it is noticed, and quiet",
+        arguments: Closed.allCases)
+    func copyOfClosedButWatched(kind: Closed) throws {
+        let loop = try Loop()
+        let calls = Calls()
+        let pipe = Pipe()
+        let copy = Held.Closer(IO.copy(pipe.reader))
+        try loop.watch(
+            pipe.reader,
+            read: { _, _, watcher in
+                calls.add("old")
+                if kind == .levelDrained || kind == .edge { IO.drain(copy.descriptor) }
+                if kind == .oneshot { #expect(throws: Never.self) { try watcher.rearm() } }
+            }, edgeTriggered: kind == .edge, oneshot: kind == .oneshot)
+        pipe.closeReader()
+        let start = Clock.monotonic()
+        while Clock.monotonic() - start < .milliseconds(130) {
+            pipe.write()
+            try loop.runOnce(timeout: .milliseconds(1))
+            usleep(1_000)
+        }
+        calls.clear()
+        for _ in 0..<20 {
+            pipe.write()
+            try loop.runOnce(timeout: .milliseconds(1))
+        }
+        #expect(calls.names.isEmpty, "not noticed")
+        try expectQuiet(loop)
+        #expect(loop.statistics.watchers == 0)
+    }
+
+    @Test("W9 a number that was closed and made again from a copy of the same file is watched as asked now")
+    func sameFileSameNumber() throws {
+        let loop = try Loop()
+        let calls = Calls()
+        let pair = Sockets.unixPair()
+        IO.write(pair.far)
+        let number = IO.copy(pair.near)
+        try loop.watch(number, read: calls.handler("old"), edgeTriggered: true)
+        close(number)
+        // The kernel still knows the file under this number.
+        IO.place(pair.near, at: number)
+        defer { close(number) }
+        try loop.watch(number, write: calls.handler("write"))
+        try pump(loop, 2)
+        #expect(calls.names == ["write", "write"])
+        #expect(try loop.unwatch(number))
+        // The same with an unwatch in between, which the kernel refuses while the number is closed.
+        calls.clear()
+        try loop.watch(number, read: calls.handler("old"))
+        close(number)
+        #expect(try loop.unwatch(number))
+        IO.place(pair.near, at: number)
+        try loop.watch(number, write: calls.handler("write"), oneshot: true)
+        try pump(loop, 3)
+        #expect(calls.names == ["write"])
+        #expect(try loop.unwatch(number))
+        try expectQuiet(loop)
+    }
+
+    @Test("W9 a rebuild keeps every other watcher as it was: level, edge, oneshot armed and disarmed, parked")
+    func rebuildKeepsOthers() throws {
+        let probe = try Probe()
+        let loop = probe.loop
+        let calls = Calls()
+        let level = Pipe()
+        let edge = Pipe.readable()
+        let armed = Pipe()
+        let disarmed = Pipe.readable()
+        let disarmedEdge = Pipe.readable()
+        let parked = Pipe()
+        let paused = Pipe.readable()
+        parked.closeWriter()
+        try loop.watch(level.reader, read: calls.draining("level"))
+        try loop.watch(edge.reader, read: calls.handler("edge"), edgeTriggered: true)
+        try loop.watch(armed.reader, read: calls.handler("armed"), oneshot: true)
+        let first = try loop.watch(disarmed.reader, read: calls.handler("disarmed"), oneshot: true)
+        let second = try loop.watch(
+            disarmedEdge.reader, read: calls.handler("disarmed edge"), edgeTriggered: true, oneshot: true)
+        let third = try loop.watch(parked.reader, write: calls.handler("parked"))
+        let fourth = try loop.watch(paused.reader, read: calls.handler("paused"))
+        try fourth.disableRead()
+        try pump(loop, 2)
+        #expect(calls.names.sorted() == ["disarmed", "disarmed edge", "edge"])
+        #expect(third.isParked)
+        calls.clear()
+
+        let held = try leaveResidue(loop, "unwatched", calls)
+        let done = try pump(loop, milliseconds: 1_000) { loop.statistics.rebuilds == 1 }
+        #expect(done)
+        try expectQuiet(loop)
+        // An edge may be repeated; nothing else has happened.
+        #expect(calls.names == [] || calls.names == ["edge"])
+        #expect(loop.statistics.watchers == 7)
+        #expect(loop.statistics.parked == 1)
+        #expect(!first.isArmed && !second.isArmed && third.isParked)
+        #expect(probe.mask(parked.reader) == nil)
+        calls.clear()
+        level.write()
+        edge.write()
+        armed.write()
+        try pump(loop, 3)
+        #expect(calls.names == ["level", "edge", "armed"])
+        calls.clear()
+        try first.rearm()
+        try second.rearm()
+        try third.enableRead()
+        try fourth.enableRead()
+        try pump(loop)
+        #expect(Set(calls.names).isSuperset(of: ["disarmed", "disarmed edge", "paused"]))
+        try fourth.disableRead()
+        third.cancel()
+        try expectQuiet(loop)
+        withExtendedLifetime(held) {}
+    }
+
+    @Test("W9 the loop's timers, waker, counters and descriptor work on after a rebuild")
+    func rebuildKeepsInternals() throws {
+        let loop = try Loop()
+        let calls = Calls()
+        let descriptor = try loop.descriptor
+        loop.onWake { _ in calls.add("wake") }
+        let event = try loop.eventfd { _, event in calls.add("event \(event.count)") }
+        loop.after(.milliseconds(250)) { _, _ in calls.add("timer") }
+        let held = try leaveResidue(loop, "unwatched", calls)
+        let done = try pump(loop, milliseconds: 1_000) { loop.statistics.rebuilds == 1 }
+        #expect(done)
+        loop.waker.signal()
+        event.signaller.signal(3)
+        #expect(Readiness.of(descriptor).contains(.readable))
+        try pump(loop, 2)
+        #expect(calls.names.sorted() == ["event 3", "wake"])
+        #expect(!Readiness.of(descriptor).contains(.readable))
+        let fired = try pump(loop, milliseconds: 2_000) { calls.names.contains("timer") }
+        #expect(fired)
+        try expectQuiet(loop)
+        withExtendedLifetime(held) {}
+    }
+
+    @Test("W9 a rebuild that fails keeps the old set, and is made up for later")
+    func failedRebuild() throws {
+        let loop = try Loop()
+        let calls = Calls()
+        let other = Pipe()
+        try loop.watch(other.reader, read: calls.draining("other"))
+        let held = try leaveResidue(loop, "unwatched", calls)
+        try DescriptorLimit.leaving(spare: 0) {
+            for round in 1...20 {
+                other.write()
+                usleep(10_000)
+                try pump(loop, 20)
+                #expect(calls.names.count == round)
+            }
+        }
+        #expect(loop.statistics.rebuilds == 0)
+        let done = try pump(loop, milliseconds: 3_000) { loop.statistics.rebuilds == 1 }
+        #expect(done)
+        other.write()
+        try pump(loop, 2)
+        #expect(calls.names.count == 21)
+        #expect(!calls.names.contains("old"))
+        try expectQuiet(loop)
+        withExtendedLifetime(held) {}
+    }
+
+    @Test("W9 under attack the set is rebuilt at most once a second")
+    func attack() throws {
+        let loop = try Loop()
+        let calls = Calls()
+        var held: [AnyObject] = []
+        let start = Clock.monotonic()
+        while Clock.monotonic() - start < .milliseconds(1_300) {
+            held += try leaveResidue(loop, "unwatched", calls)
+            let until = Clock.monotonic() + .milliseconds(20)
+            while Clock.monotonic() < until { try loop.runOnce(timeout: .milliseconds(1)) }
+        }
+        #expect(held.count > 50)
+        #expect(loop.statistics.rebuilds >= 1)
+        #expect(loop.statistics.rebuilds <= 2)
+        #expect(calls.names.isEmpty)
+        // And when the attack is over, rest comes.
+        let rebuilds = loop.statistics.rebuilds
+        _ = try pump(loop, milliseconds: 1_500) { loop.statistics.rebuilds > rebuilds }
+        try expectQuiet(loop)
+        withExtendedLifetime(held) {}
+    }
+}

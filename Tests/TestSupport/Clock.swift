@@ -1,0 +1,89 @@
+import Glibc
+
+/// Nanoseconds of the kernel's clocks, read without the engine's help.
+public enum Clock {
+    public static func monotonic() -> UInt64 { read(CLOCK_MONOTONIC) }
+    /// CPU time of the calling thread alone, so that other work on the machine does not count.
+    public static func threadCPU() -> UInt64 { read(CLOCK_THREAD_CPUTIME_ID) }
+
+    private static func read(_ clock: CInt) -> UInt64 {
+        var time = timespec()
+        clock_gettime(clock, &time)
+        return UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec)
+    }
+}
+
+/// What a piece of work took.
+public struct Spent: Sendable {
+    public let wallNanoseconds: UInt64
+    public let cpuNanoseconds: UInt64
+    public var wallMilliseconds: Double { Double(wallNanoseconds) / 1e6 }
+    public var cpuMilliseconds: Double { Double(cpuNanoseconds) / 1e6 }
+
+    public static func measure(_ body: () throws -> Void) rethrows -> Spent {
+        let wall = Clock.monotonic()
+        let cpu = Clock.threadCPU()
+        try body()
+        return Spent(
+            wallNanoseconds: Clock.monotonic() &- wall, cpuNanoseconds: Clock.threadCPU() &- cpu)
+    }
+}
+
+/// What the process holds in memory.
+public enum Memory {
+    public static func residentBytes() -> Int {
+        let words = Files.text("/proc/self/statm").split(separator: " ")
+        return words.count > 1 ? (Int(words[1]) ?? 0) * Int(getpagesize()) : 0
+    }
+}
+
+/// Long runs are asked for by LINUX_EVENT_LONG=1.
+public enum Effort {
+    public static var isLong: Bool { environment("LINUX_EVENT_LONG") == "1" }
+
+    public static func environment(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
+}
+
+/// Random numbers that a printed seed brings back (SplitMix64). LINUX_EVENT_SEED sets the seed.
+public struct SeededGenerator: RandomNumberGenerator {
+    public let seed: UInt64
+    private var state: UInt64
+
+    public init(seed: UInt64? = nil) {
+        let chosen = seed ?? Effort.environment("LINUX_EVENT_SEED").flatMap { UInt64($0) } ?? Clock.monotonic()
+        self.seed = chosen
+        state = chosen
+    }
+
+    public mutating func next() -> UInt64 {
+        state &+= 0x9e37_79b9_7f4a_7c15
+        var z = state
+        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
+        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
+        return z ^ (z >> 31)
+    }
+}
+
+/// Counts its own end, to show when somebody let go of it.
+public final class Tracker {
+    public final class Count {
+        public var ended = 0
+        public init() {}
+    }
+
+    private let count: Count
+    private let onEnd: (() -> Void)?
+
+    public init(_ count: Count, onEnd: (() -> Void)? = nil) {
+        self.count = count
+        self.onEnd = onEnd
+    }
+
+    /// To be called by a closure that shall own this.
+    public func touch() {}
+
+    deinit {
+        count.ended += 1
+        onEnd?()
+    }
+}
