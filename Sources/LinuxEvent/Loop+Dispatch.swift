@@ -7,11 +7,8 @@ extension Loop {
     @inline(__always)
     func deliver(_ events: UInt32, to token: Token) {
         guard let slot = watchers.table.live(token) else { return watchers.stale(token) }
-        let told = Steps.due(events)
-        guard slot.value.isOrdinary, events & Readiness.error == 0, told.isSubset(of: slot.value.steps) else {
-            return deliverWithCare(events, to: token, slot)
-        }
-        run(told, token, slot)
+        guard events & ~slot.value.plain == 0 else { return deliverWithCare(events, to: token, slot) }
+        run(Steps.due(events), token, slot)
     }
 
     /// Errors, oneshots, and what comes for a watcher that does not want all of it, or no longer.

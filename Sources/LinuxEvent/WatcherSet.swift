@@ -426,19 +426,18 @@ extension WatcherSlot {
     static let kernelEdge: UInt32 = 1 << 31
     static let kernelExclusive = UInt32(CLINUX_EPOLLEXCLUSIVE)
 
-    /// Whatever it is told, its state does not change by being told, and each handler has one reason to run.
-    @inline(__always)
-    var isOrdinary: Bool {
-        !traits.contains(.oneshot) && state.isDisjoint(with: .silent)
-            && interest.isDisjoint(with: [.priority, .readHangup])
-    }
-
     mutating func setInterest(_ new: Interest) {
         interest = new
         steps = []
         if traits.contains(.hasRead), !new.isDisjoint(with: [.read, .priority, .readHangup]) { steps.insert(.read) }
         if traits.contains(.hasWrite), new.contains(.write) { steps.insert(.write) }
         if traits.contains(.hasError) { steps.insert(.error) }
+
+        plain = 0
+        // A oneshot changes its state by being told, and a read handler may have several reasons to run: with care.
+        guard !traits.contains(.oneshot), new.isDisjoint(with: [.priority, .readHangup]) else { return }
+        if steps.contains(.read) { plain |= Readiness.input | Readiness.hangup }
+        if steps.contains(.write) { plain |= Readiness.output }
     }
 
     /// The kernel has reported an entry that carries EPOLLONESHOT, and so disarmed it.

@@ -39,6 +39,8 @@ final class WatcherRecord {
     var record: Unmanaged<WatcherRecord>?
     /// What the kernel's set holds for this watcher; `spent` where it holds it disarmed.
     var kernelMask: UInt32 = 0
+    /// Reports that need no thought: nothing but these bits, and each has its enabled handler. Contract D4, D5.
+    var plain: UInt32 = 0
     /// The turn in which the last watcher of this number ended: an event of the past is no surprise in that turn.
     var removalTurn: UInt32 = 0
     /// What the user asks for.

@@ -15,7 +15,7 @@ public final class Shard {
     public let group: LoopGroup
     let core: ShardCore
     /// Tasks that were taken from the mailbox or posted by this shard itself, in order, and have not run.
-    private var backlog = TaskChain()
+    private let backlog = Cell(TaskChain())
     private let nodes: NodeStock
     private var counts = Counts()
 
@@ -64,7 +64,7 @@ public final class Shard {
     /// A post to itself. Contract M7.
     func enqueue(_ node: TaskNode) -> Bool {
         guard core.stopStage.rawValue < StopStage.closing.rawValue else { return false }
-        backlog.append(node)
+        backlog.value.append(node)
         publishBacklog()
         return true
     }
@@ -93,7 +93,7 @@ public final class Shard {
         while !core.isRefusing {
             let hasSlept = try wait()
             let turn = try loop.dispatch()
-            let isIdle = backlog.isEmpty && turn.events + turn.timers + turn.deferred == 0
+            let isIdle = backlog.value.isEmpty && turn.events + turn.timers + turn.deferred == 0
             if hasSlept, isIdle { counts.wakesSpurious += 1 }
             if turn.stopped { group.requestStop() }
             counts.turns += 1
@@ -106,7 +106,7 @@ public final class Shard {
 
     /// Waits for events and posts alike, and takes what was posted. Returns whether it had said that it sleeps.
     private func wait() throws(LoopError) -> Bool {
-        if backlog.isEmpty {
+        if backlog.value.isEmpty {
             if core.mailbox.sleep() {
                 // Nodes must not sleep here while their owners allocate new ones.
                 nodes.sendAll()
@@ -128,21 +128,21 @@ public final class Shard {
         if taken.wasSleeping { counts.selfDisarms += 1 }
         counts.depth = UInt64(taken.tasks.count)
         counts.depthMax = max(counts.depthMax, counts.depth)
-        backlog.append(taken.tasks)
+        backlog.value.append(taken.tasks)
         publishBacklog()
     }
 
     /// What is left, should a callback or a task not return: a stop counts it. Contract G9.
     private func publishBacklog() {
-        core.counters.value.backlog.store(UInt64(backlog.count), ordering: .relaxed)
+        core.counters.value.backlog.store(UInt64(backlog.value.count), ordering: .relaxed)
     }
 
     /// Runs what waits now, and no more: what a task posts has to wait for the next turn. Contract M7.
     private func runTasks(atMost budget: Int) {
-        let due = min(backlog.count, budget)
+        let due = min(backlog.value.count, budget)
         var credits = 0
         var ran = 0
-        while ran < due, !core.isAbandoned, let node = backlog.popFirst() {
+        while ran < due, !core.isAbandoned, let node = backlog.value.popFirst() {
             publishBacklog()
             ran += 1
             if node.hasCredit { credits += 1 }
@@ -160,8 +160,8 @@ public final class Shard {
     private func end() {
         core.reach(.draining)
         let before = counts.tasks
-        backlog.append(core.mailbox.close())
-        while !backlog.isEmpty, !core.isAbandoned {
+        backlog.value.append(core.mailbox.close())
+        while !backlog.value.isEmpty, !core.isAbandoned {
             runTasks(atMost: Self.taskBudget)
         }
         // No events any more, but the blocks that the last tasks deferred.
@@ -169,8 +169,8 @@ public final class Shard {
         core.tasksDrained.store(counts.tasks - before, ordering: .relaxed)
         core.watchersAtEnd.store(loop.statistics.watchers, ordering: .relaxed)
         core.reach(.closing)
-        core.settle(&backlog)
-        while let node = backlog.popFirst() {
+        core.settle(&backlog.value)
+        while let node = backlog.value.popFirst() {
             _ = node.empty()  // destroyed here, where it may be, and not run
             nodes.recycle(node)
         }
