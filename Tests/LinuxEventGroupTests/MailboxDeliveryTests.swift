@@ -31,7 +31,7 @@ extension LinuxEventGroupSuite {
                         }
                     }
                     for thread in threads { thread.join() }
-                    for shard in 0..<shards { #expect(group.settle(shard)) }
+                    for shard in 0..<shards { try #require(group.settle(shard)) }
                     // Long enough for all to fall asleep.
                     usleep(1_000)
                 }
@@ -62,7 +62,7 @@ extension LinuxEventGroupSuite {
                     }
                 }
                 let all = UInt64(shards * shards * count + shards)
-                #expect(eventually(seconds: 60) { group.metrics.reduce(0) { $0 + $1.tasks } >= all })
+                #expect(eventually(seconds: Rounds.patience) { group.metrics.reduce(0) { $0 + $1.tasks } >= all })
                 #expect(group.metrics.reduce(0) { $0 + $1.tasks } == all)
             }
             #expect(refused.value == 0)
@@ -181,7 +181,7 @@ extension LinuxEventGroupSuite {
                             if number % 16 == 0 { spin(nanoseconds: number % 3_000) }
                         }
                     }
-                    #expect(eventually(seconds: 60) { deaths.count == count })
+                    #expect(eventually(seconds: Rounds.patience) { deaths.count == count })
                 }
             }
             #expect(deaths.count == count)

@@ -49,7 +49,7 @@ extension LinuxEventGroupSuite {
                         Self.stream(from: shard, number: 0, count: count, slot: from - 1, last, wrong)
                     }
                 }
-                #expect(eventually(seconds: 60) { group.metrics[0].tasks >= UInt64(2 * count) })
+                #expect(eventually(seconds: Rounds.patience) { group.metrics[0].tasks >= UInt64(2 * count) })
             }
             #expect(wrong.value == 0)
             #expect(last[0] == count - 1)
@@ -145,7 +145,7 @@ extension LinuxEventGroupSuite {
                             let after = next()
                             home.post { _ in after() }
                         }
-                        if !eventually(seconds: 30, { steps.count == step }) { wrong.add() }
+                        if !eventually(seconds: Rounds.patience, { steps.count == step }) { wrong.add() }
                     }
                 }
                 for producer in producers { producer.join() }
@@ -197,7 +197,7 @@ extension LinuxEventGroupSuite {
                         Self.hop(shard, traveller, 0, hops, parcels, wrong, arrived)
                     }
                 }
-                #expect(eventually(seconds: 60) { arrived.value == travellers })
+                #expect(eventually(seconds: Rounds.patience) { arrived.value == travellers })
             }
             #expect(wrong.value == 0)
             #expect((0..<parcels.count).allSatisfy { parcels[$0] == hops })

@@ -128,10 +128,10 @@ extension LinuxEventGroupSuite {
                         isThrough.set()
                     }
                     if isShard { group.post(to: 1) { shard in post(shard) } } else { Threads.spawn { post(nil) }.join() }
-                    #expect(eventually(seconds: 30) { isThrough.isSet })
+                    #expect(eventually(seconds: Rounds.patience) { isThrough.isSet })
                     #expect(group.metrics[0].wakesSent == before)
                     hold.letGo()
-                    #expect(eventually(seconds: 30) { ran.value == (isShard ? 1 : 2) * burst })
+                    #expect(eventually(seconds: Rounds.patience) { ran.value == (isShard ? 1 : 2) * burst })
                 }
                 expectLedgerAtRest(group)
             }

@@ -18,6 +18,9 @@ enum Rounds {
 
     static let secondsPerTest: UInt64 = Effort.isLong ? 3_600 : 120
 
+    /// Seconds after which what takes a moment, or a second on a busy machine, will not happen any more.
+    static let patience: Double = Effort.isLong ? 600 : 20
+
     static func usually(_ count: Int, long: Int) -> Int {
         if Effort.isLong { return long }
         return isSanitized ? max(1, count / 5) : count

@@ -55,6 +55,12 @@ extension LinuxEventSuite.LoopLifeTests {
         try pump(loop)
         #expect(fired == 3)
         #expect(!isReadable(descriptor))
+        // A deadline of zero must not disarm the alarm instead (T8).
+        loop.at(Instant(nanoseconds: 0)) { _, _ in fired += 1 }
+        #expect(isReadable(descriptor))
+        try pump(loop)
+        #expect(fired == 4)
+        #expect(!isReadable(descriptor))
     }
 
     @Test("L6 loop.descriptor is readable for work that only user space knows of")

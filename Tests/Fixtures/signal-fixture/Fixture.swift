@@ -50,6 +50,12 @@ struct Fixture {
             "run-until": runUntil,
             "open-thread": openThread,
             "blocked-thread": blockedThread,
+            "child-ends": childEnds,
+            "child-before": childBefore,
+            "child-status": childStatus,
+            "child-handle": childHandle,
+            "child-crowd": childCrowd,
+            "forked": forked,
         ]
     }
 }

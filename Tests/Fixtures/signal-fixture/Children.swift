@@ -1,0 +1,257 @@
+import CLinux
+import Glibc
+import LinuxEvent
+
+/// Children in a process of their own: waiting for them, and ignoring SIGCHLD, concern the whole process.
+extension Fixture {
+    /// C1: what a child came to is told as it was.
+    static func childEnds(_ report: Report) throws {
+        let loop = try Loop()
+        for (script, expected) in [
+            ("exit 0", [ExitStatus.exited(0)]), ("exit 3", [.exited(3)]), ("exit 255", [.exited(255)]),
+            ("kill -9 $$", [.killed(SIGKILL)]), ("kill -15 $$", [.killed(SIGTERM)]),
+            // With or without a core file: that is the machine's setting.
+            ("kill -6 $$", [.killed(SIGABRT), .dumpedCore(SIGABRT)]),
+        ] {
+            let pid = start(script)
+            var told: [ChildExit] = []
+            try loop.childExit(pid) { _, exit in told.append(exit) }
+            turn(loop) { !told.isEmpty }
+            report.equal(told.map(\.pid), [pid], script)
+            report.expect(told.first.map { expected.contains($0.status) } ?? false, "\(script): \(told)")
+            report.equal(waitpid(pid, nil, WNOHANG), -1, "\(script): it was reaped")
+        }
+        // Stopping is no end.
+        let pid = start("kill -19 $$; exit 4")
+        var told: [ExitStatus] = []
+        try loop.childExit(pid) { _, exit in told.append(exit.status) }
+        for _ in 0..<5 { try loop.runOnce(timeout: .milliseconds(10)) }
+        report.equal(told, [], "stopped")
+        Glibc.kill(pid, SIGCONT)
+        turn(loop) { !told.isEmpty }
+        report.equal(told, [.exited(4)], "continued")
+    }
+
+    /// C2: a zombie is told; one that was waited for, and nobody, are refused.
+    static func childBefore(_ report: Report) throws {
+        let loop = try Loop()
+        let zombie = start("exit 5")
+        var info = siginfo_t()
+        waitid(P_PID, id_t(zombie), &info, WEXITED | WNOWAIT)
+        var told: [ExitStatus] = []
+        try loop.childExit(zombie) { _, exit in told.append(exit.status) }
+        report.equal(told, [], "not inside the call")
+        turn(loop) { !told.isEmpty }
+        report.equal(told, [.exited(5)], "zombie")
+        let gone = LoopError.system(SystemError(call: "pidfd_open", code: ESRCH))
+        report.throwing(gone, "waited for") { () throws(LoopError) in try loop.childExit(zombie) { _, _ in } }
+        report.throwing(gone, "nobody") { () throws(LoopError) in try loop.childExit(CInt.max) { _, _ in } }
+        let bad = LoopError.system(SystemError(call: "pidfd_open", code: EINVAL))
+        report.throwing(bad, "no number") { () throws(LoopError) in try loop.childExit(-1) { _, _ in } }
+    }
+
+    /// C3: the status is taken once, of this child only; where it went elsewhere the end is told all the same.
+    static func childStatus(_ report: Report) throws {
+        let loop = try Loop()
+        let lost: [ExitStatus] = [.exited(6), .unknown]  // Linux 6.15 and later remember
+        // Left for someone else.
+        let kept = start("exit 7")
+        var told: [ExitStatus] = []
+        try loop.childExit(kept, reap: false) { _, exit in told.append(exit.status) }
+        turn(loop) { !told.isEmpty }
+        var status: CInt = 0
+        report.equal(told, [.exited(7)], "kept")
+        report.equal(waitpid(kept, &status, 0), kept, "kept for waitpid")
+        report.equal(status >> 8, 7, "kept: status")
+        // Another child's status is nobody's but its own.
+        let other = start("exit 8")
+        // Stolen.
+        let stolen = start("exit 6")
+        told = []
+        try loop.childExit(stolen) { _, exit in told.append(exit.status) }
+        report.equal(waitpid(stolen, nil, 0), stolen, "stolen")
+        turn(loop) { !told.isEmpty }
+        report.expect(told.count == 1 && lost.contains(told[0]), "stolen: \(told)")
+        report.equal(waitpid(other, &status, 0), other, "the other child is still there")
+        report.equal(status >> 8, 8, "the other child's status")
+        // Ignored.
+        signal(SIGCHLD, SIG_IGN)
+        let ignored = start("sleep 0.05; exit 6")
+        told = []
+        try loop.childExit(ignored) { _, exit in told.append(exit.status) }
+        turn(loop) { !told.isEmpty }
+        report.expect(told.count == 1 && lost.contains(told[0]), "ignored: \(told)")
+        signal(SIGCHLD, SIG_DFL)
+        // Not our child: the child of a child.
+        var ends: [CInt] = [0, 0]
+        pipe(&ends)
+        let parent = start("sleep 0.1 >/dev/null & echo $! >&\(ends[1]); wait")
+        var text = [UInt8](repeating: 0, count: 32)
+        let count = read(ends[0], &text, 32)
+        let grandchild = CInt(String(decoding: text.prefix(max(count - 1, 0)), as: UTF8.self)) ?? 0
+        told = []
+        try loop.childExit(grandchild) { _, exit in told.append(exit.status) }
+        turn(loop) { !told.isEmpty }
+        report.expect(told.count == 1 && [.exited(0), .unknown].contains(told[0]), "grandchild: \(told)")
+        waitpid(parent, nil, 0)
+    }
+
+    /// C4: the pidfd is gone before the callback; cancel leaves the child alone; kill reaches it or nobody.
+    static func childHandle(_ report: Report) throws {
+        let loop = try Loop()
+        let before = pidfds()
+        var order: [String] = []
+        let pid = start("sleep 5")
+        var second: ChildObserver?
+        let first = try loop.childExit(pid) { _, exit in
+            order.append("first \(exit.status)")
+            report.equal(pidfds(), before, "pidfds in the callback")
+            report.equal(second?.cancel(), true, "one observer cancels a later one")
+        }
+        second = try loop.childExit(pid) { _, _ in order.append("second") }
+        try loop.childExit(pid) { _, _ in order.append("third") }
+        report.equal(pidfds(), before + 1, "one pidfd for all observers")
+        report.expect(first.isActive, "active")
+        report.throwing(.system(SystemError(call: "pidfd_send_signal", code: EINVAL)), "no signal") {
+            () throws(LoopError) in try first.kill(999)
+        }
+        try first.kill(SIGTERM)
+        turn(loop) { order.count >= 2 }
+        try loop.runOnce(timeout: .zero)
+        report.equal(order, ["first killed(\(SIGTERM))", "third"], "in the order made")
+        report.expect(!first.isActive && !first.cancel(), "told once, and over")
+        report.throwing(.system(SystemError(call: "pidfd_send_signal", code: ESRCH)), "kill after the end") {
+            () throws(LoopError) in try first.kill(SIGTERM)
+        }
+        // Cancelled: the child lives on, and is its parent's to wait for.
+        let spared = start("exit 9")
+        let cancelled = try loop.childExit(spared) { _, _ in order.append("cancelled") }
+        report.equal(cancelled.cancel(), true, "cancel")
+        report.equal(cancelled.cancel(), false, "cancel again")
+        report.equal(pidfds(), before, "pidfds after cancel")
+        var status: CInt = 0
+        report.equal(waitpid(spared, &status, 0), spared, "spared")
+        report.equal(status >> 8, 9, "spared: status")
+        // The loop's end leaves children alone, too.
+        let orphan = start("exit 10")
+        try loop.childExit(orphan) { _, _ in order.append("after close") }
+        try loop.close()
+        report.equal(pidfds(), before, "pidfds after close")
+        report.equal(waitpid(orphan, &status, 0), orphan, "after close")
+        report.equal(order.count, 2, "nothing more was told: \(order)")
+    }
+
+    /// C1 C3: many at once, each told once, none left.
+    static func childCrowd(_ report: Report) throws {
+        let loop = try Loop()
+        let before = pidfds()
+        var told: [CInt: ExitStatus] = [:]
+        var expected: [CInt: ExitStatus] = [:]
+        for index in 0..<300 {
+            let pid = start(index % 3 == 0 ? "kill -9 $$" : "exit \(index % 100)")
+            expected[pid] = index % 3 == 0 ? .killed(SIGKILL) : .exited(CInt(index % 100))
+            try loop.childExit(pid) { _, exit in
+                report.expect(told[exit.pid] == nil, "told twice")
+                told[exit.pid] = exit.status
+            }
+        }
+        turn(loop) { told.count == expected.count }
+        report.expect(told == expected, "as they ended")
+        report.equal(waitpid(-1, nil, WNOHANG), -1, "no zombie")
+        report.equal(errno, ECHILD, "no child")
+        report.equal(pidfds(), before, "pidfds")
+    }
+
+    /// L9 E2: in a child of fork a loop of the parent's refuses, its waker works, and the parent goes on undisturbed.
+    ///
+    /// The one place where Swift runs between fork and the end of the child: this process has one thread.
+    static func forked(_ report: Report) throws {
+        let loop = try Loop()
+        var ends: [CInt] = [0, 0]
+        pipe(&ends)
+        var reads = 0
+        var wakes = 0
+        let watcher = try loop.watch(ends[0], read: { _, descriptor, _ in
+            var byte: UInt8 = 0
+            read(descriptor, &byte, 1)
+            reads += 1
+        })
+        loop.onWake { _ in wakes += 1 }
+        let timer = loop.after(.milliseconds(50)) { _, _ in }
+        let waker = loop.waker
+        let child = fork()
+        if child == 0 {
+            let report = Report()
+            report.throwing(.forked, "run") { () throws(LoopError) in try loop.run() }
+            report.throwing(.forked, "runOnce") { () throws(LoopError) in try loop.runOnce(timeout: .zero) }
+            report.throwing(.forked, "wait") { () throws(LoopError) in try loop.wait(timeout: .zero) }
+            report.throwing(.forked, "watch") { () throws(LoopError) in try loop.watch(ends[1], write: { _, _, _ in }) }
+            report.throwing(.forked, "unwatch") { () throws(LoopError) in try loop.unwatch(ends[0]) }
+            report.throwing(.forked, "every") { () throws(LoopError) in try loop.every(.seconds(1)) { _, _ in } }
+            report.throwing(.forked, "eventfd") { () throws(LoopError) in try loop.eventfd { _, _ in } }
+            report.throwing(.forked, "signal") { () throws(LoopError) in try loop.signal(SIGUSR1) { _, _ in } }
+            report.throwing(.forked, "childExit") { () throws(LoopError) in try loop.childExit(1) { _, _ in } }
+            report.throwing(.forked, "descriptor") { () throws(LoopError) in _ = try loop.descriptor }
+            report.throwing(.forked, "close") { () throws(LoopError) in try loop.close() }
+            report.expect(!watcher.cancel() && !watcher.isActive, "a watcher of the parent's")
+            report.expect(!timer.cancel() && !timer.isScheduled, "a timer of the parent's")
+            report.expect(!loop.after(.zero) { _, _ in }.isScheduled, "a new timer")
+            report.expect((try? watcher.disableRead()) == false, "interest")
+            loop.stop()
+            loop.defer { _ in }
+            waker.signal()
+            do {
+                let own = try Loop()
+                var ran = false
+                own.after(.milliseconds(1)) { loop, _ in
+                    ran = true
+                    loop.stop()
+                }
+                try own.run()
+                report.expect(ran, "a loop of its own")
+            } catch { report.expect(false, "a loop of its own: \(error)") }
+            for failure in report.failures { say("FAILED in the child: \(failure)") }
+            exit(report.failures.isEmpty ? 0 : 1)
+        }
+        var told: ExitStatus?
+        try loop.childExit(child) { _, exit in told = exit.status }
+        turn(loop) { told != nil && wakes > 0 }
+        report.equal(told, .exited(0), "the child")
+        report.equal(wakes, 1, "the child's signal woke the parent")
+        report.expect(!loop.isStopRequested, "the child's stop stopped nothing here")
+        var byte: UInt8 = 1
+        write(ends[1], &byte, 1)
+        turn(loop) { reads > 0 }
+        report.equal(reads, 1, "the parent's watcher is still in the kernel's set")
+        report.expect(watcher.isActive, "and in its table")
+    }
+
+    private static func start(_ script: String) -> pid_t {
+        var pid: pid_t = 0
+        let texts = ["sh", "-c", script]
+        var words: [UnsafeMutablePointer<CChar>?] = texts.map { strdup($0) } + [nil]
+        let result = posix_spawn(&pid, "/bin/sh", nil, nil, &words, environ)
+        for word in words { free(word) }
+        if result != 0 { fatalError("test preparation: posix_spawn: \(result)") }
+        return pid
+    }
+
+    /// Turns until a condition holds, ten seconds at most.
+    private static func turn(_ loop: Loop, until holds: () -> Bool) {
+        let end = Instant.now.advanced(by: .seconds(10))
+        while !holds(), Instant.now < end {
+            do { try loop.runOnce(timeout: .milliseconds(100)) } catch { fatalError("runOnce: \(error)") }
+        }
+    }
+
+    private static func pidfds() -> Int {
+        var count = 0
+        for descriptor in CInt(0)..<1024 {
+            var text = [CChar](repeating: 0, count: 64)
+            guard readlink("/proc/self/fd/\(descriptor)", &text, 63) > 0 else { continue }
+            let name = String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+            if name.contains("pidfd") { count += 1 }
+        }
+        return count
+    }
+}

@@ -1,0 +1,31 @@
+import TestSupport
+import Testing
+
+extension LinuxEventSuite {
+    /// Waiting for children concerns a whole process, so each case runs in a process of its own.
+    @Suite("C Children")
+    struct ChildTests {
+        private func expectCase(_ name: String, sourceLocation: SourceLocation = #_sourceLocation) throws {
+            let outcome = try Fixture.run(name)
+            #expect(outcome.exitCode == 0, "\(name): \(outcome)", sourceLocation: sourceLocation)
+        }
+
+        @Test("C1 a child's end is told as it was: code, signal, core; a stop is no end")
+        func ends() throws { try expectCase("child-ends") }
+
+        @Test("C2 a zombie is told in the next turn; one that was waited for, and nobody, are refused")
+        func before() throws { try expectCase("child-before") }
+
+        @Test("C3 the status is taken once and of this child only; one that went elsewhere is told as unknown")
+        func status() throws { try expectCase("child-status") }
+
+        @Test("C3 three hundred children are told once each, and no zombie stays")
+        func crowd() throws { try expectCase("child-crowd") }
+
+        @Test("C4 the pidfd is gone before the callback, cancel leaves the child alone, kill reaches it or nobody")
+        func handle() throws { try expectCase("child-handle") }
+
+        @Test("L9 E2 in a child of fork the parent's loop refuses, its waker works, the parent is not disturbed")
+        func forked() throws { try expectCase("forked") }
+    }
+}
