@@ -106,7 +106,7 @@ enum DispatchCases {
             try loop.close()
             return probe.finish()
         },
-        Case(name: "group.watch", budget: .nothing) { counter, operations in
+        Case(name: "group.watch", budget: .nothingOfAnothersThread) { counter, operations in
             let pipe = Pipe(holdingByte: true)
             let finished = Pipe()
             defer {
