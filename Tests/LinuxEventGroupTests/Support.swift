@@ -189,7 +189,7 @@ struct PlainMemory<Element>: @unchecked Sendable {
         nonmutating set { pointer[index] = newValue }
     }
 
-    func indices(where isWanted: (Element) -> Bool) -> [Int] { (0..<count).filter { isWanted(pointer[$0]) } }
+    func count(where isWanted: (Element) -> Bool) -> Int { (0..<count).count { isWanted(pointer[$0]) } }
 
     func free() {
         pointer.deinitialize(count: count)
