@@ -1,9 +1,10 @@
 public import LinuxEvent
 
 /// What a group's watch runs: on the descriptor's home shard. Contract G4.
-public typealias ShardHandler<Data> = @Sendable (
-    _ shard: Shard, _ descriptor: CInt, _ watcher: Watcher, _ data: Data
-) -> Void
+public typealias ShardHandler<Data> =
+    @Sendable (
+        _ shard: Shard, _ descriptor: CInt, _ watcher: Watcher, _ data: Data
+    ) -> Void
 
 /// What became of a `LoopGroup.watch`. Contract G4.
 public enum WatchResult: Sendable {

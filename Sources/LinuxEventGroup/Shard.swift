@@ -74,9 +74,12 @@ public final class Shard {
     /// Runs on the shard's thread from its start to its end. Contract G9.
     func live(_ launch: Launch) {
         Self.setCurrent(self)
-        if launch.blocks.rendezvous(on: index, { () throws(LoopGroupError) in
-            do { try launch.start(self) } catch { throw .start(shard: index, error) }
-        }) {
+        if launch.blocks.rendezvous(
+            on: index,
+            { () throws(LoopGroupError) in
+                do { try launch.start(self) } catch { throw .start(shard: index, error) }
+            })
+        {
             do throws(LoopError) { try run() } catch {
                 group.note(error, onShard: index)
                 group.requestStop()

@@ -21,7 +21,8 @@ extension LinuxEventGroupSuite {
                     read: { _, descriptor, _, _ in
                         IO.drain(descriptor)
                         reads.add()
-                    }).watcher
+                    }
+                ).watcher
                 #expect(eventually { group.metrics[home].watchers == 1 })
                 #expect(group.metrics[home].tasks == 1)
                 for round in 1...10 {
@@ -120,7 +121,8 @@ extension LinuxEventGroupSuite {
         }
 
         private static func isLater(_ now: ShardMetrics, than before: ShardMetrics) -> Bool {
-            now.turns >= before.turns && now.wakesSpurious >= before.wakesSpurious && now.events >= before.events && now.tasks >= before.tasks
+            now.turns >= before.turns && now.wakesSpurious >= before.wakesSpurious && now.events >= before.events
+                && now.tasks >= before.tasks
                 && now.sleeps >= before.sleeps && now.wakesSent >= before.wakesSent
                 && now.selfDisarms >= before.selfDisarms && now.depthMax >= before.depthMax
                 && now.busyNanoseconds >= before.busyNanoseconds

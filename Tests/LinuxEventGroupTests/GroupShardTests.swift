@@ -27,20 +27,24 @@ extension LinuxEventGroupSuite {
             }
             let posts = Rounds.usually(5_000, long: 500_000)
             let foreign = Tally()
-            try withGroup(threads: 3, start: { shard in
-                homes[shard.index] = thisThread()
-                visit(shard)
-                _ = try shard.loop.every(.milliseconds(1)) { [unowned shard] loop, _ in
+            try withGroup(
+                threads: 3,
+                start: { shard in
+                    homes[shard.index] = thisThread()
                     visit(shard)
-                    loop.defer { _ in visit(shard) }
+                    _ = try shard.loop.every(.milliseconds(1)) { [unowned shard] loop, _ in
+                        visit(shard)
+                        loop.defer { _ in visit(shard) }
+                    }
                 }
-            }) { group in
+            ) { group in
                 let watcher = group.watch(
                     pipe.reader, data: (),
                     read: { shard, descriptor, _, _ in
                         IO.drain(descriptor)
                         visit(shard)
-                    }).watcher
+                    }
+                ).watcher
                 let writer = pipe.writer
                 let threads = (0..<4).map { _ in
                     Threads.spawn {
@@ -87,9 +91,11 @@ extension LinuxEventGroupSuite {
                 #expect(group[0] != group[1])
                 #expect(Set(group.shards).count == 2)
             }
-            #expect(seen.all.sorted() == [
-                "0 is 0", "1 is 1", "elsewhere nobody", "elsewhere nobody", "has its reference", "has its reference",
-            ])
+            #expect(
+                seen.all.sorted() == [
+                    "0 is 0", "1 is 1", "elsewhere nobody", "elsewhere nobody", "has its reference",
+                    "has its reference",
+                ])
             #expect(Shard.current == nil)
         }
 
@@ -99,15 +105,18 @@ extension LinuxEventGroupSuite {
             let deaths = Deaths()
             let results = Log<Bool>()
             var home: UInt = 0
-            try withGroup(threads: 2, start: { shard in
-                // At the end of the loop: a release may call the group, which takes nothing any more.
-                let group = shard.group
-                let mortal = Mortal(deaths) {
-                    results.add(Shard.current === nil)
-                    results.add(group.post(to: 0, { _ in }).isPosted)
+            try withGroup(
+                threads: 2,
+                start: { shard in
+                    // At the end of the loop: a release may call the group, which takes nothing any more.
+                    let group = shard.group
+                    let mortal = Mortal(deaths) {
+                        results.add(Shard.current === nil)
+                        results.add(group.post(to: 0, { _ in }).isPosted)
+                    }
+                    shard.loop.after(.seconds(60)) { _, _ in mortal.touch() }
                 }
-                shard.loop.after(.seconds(60)) { _, _ in mortal.touch() }
-            }) { group in
+            ) { group in
                 home = group.thread(of: group.shard(for: pipe.reader).index)
                 _ = group.watch(pipe.reader, data: Mortal(deaths), read: { _, _, _, _ in })
                 #expect(group.settle(group.shard(for: pipe.reader).index))
@@ -126,11 +135,16 @@ extension LinuxEventGroupSuite {
             // KILL and STOP cannot be blocked; 32 and 33 are the C library's own.
             let blockable: UInt64 = ~(1 << 8 | 1 << 18 | 1 << 31 | 1 << 32)
             let here = Log<UInt64>()
-            try withGroup(threads: 3, start: { _ in
-                here.add(KernelThread.own?.blockedSignals ?? 0)
-            }) { _ in
+            try withGroup(
+                threads: 3,
+                start: { _ in
+                    here.add(KernelThread.own?.blockedSignals ?? 0)
+                }
+            ) { _ in
                 #expect(Tested.threads.count == 3)
-                for thread in Tested.threads { #expect(thread.blockedSignals & blockable == blockable, "\(thread.name)") }
+                for thread in Tested.threads {
+                    #expect(thread.blockedSignals & blockable == blockable, "\(thread.name)")
+                }
             }
             #expect(here.count == 3)
             #expect(here.all.allSatisfy { $0 & blockable == blockable })

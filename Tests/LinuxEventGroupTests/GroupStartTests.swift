@@ -83,12 +83,15 @@ extension LinuxEventGroupSuite {
         func startBlocks() throws {
             let ran = Log<(shard: Int, thread: UInt)>()
             let wrong = Tally()
-            try withGroup(threads: 5, start: { shard in
-                usleep(UInt32(shard.index) * 2_000)
-                ran.add((shard.index, thisThread()))
-                if Shard.current !== shard { wrong.add() }
-                shard.loop.after(.zero) { _, _ in }
-            }) { group in
+            try withGroup(
+                threads: 5,
+                start: { shard in
+                    usleep(UInt32(shard.index) * 2_000)
+                    ran.add((shard.index, thisThread()))
+                    if Shard.current !== shard { wrong.add() }
+                    shard.loop.after(.zero) { _, _ in }
+                }
+            ) { group in
                 #expect(ran.all.map(\.shard).sorted() == [0, 1, 2, 3, 4])
                 for (shard, thread) in ran.all { #expect(group.thread(of: shard) == thread) }
             }
@@ -100,15 +103,18 @@ extension LinuxEventGroupSuite {
         func noTaskBeforeTheBlocks() throws {
             let early = Tally()
             let slowIsThrough = Flag()
-            try withGroup(threads: 2, start: { shard in
-                if shard.index == 1 {
-                    usleep(20_000)
-                    slowIsThrough.set()
-                } else {
-                    shard.post { _ in if !slowIsThrough.isSet { early.add() } }
-                    shard.loop.after(.zero) { _, _ in if !slowIsThrough.isSet { early.add() } }
+            try withGroup(
+                threads: 2,
+                start: { shard in
+                    if shard.index == 1 {
+                        usleep(20_000)
+                        slowIsThrough.set()
+                    } else {
+                        shard.post { _ in if !slowIsThrough.isSet { early.add() } }
+                        shard.loop.after(.zero) { _, _ in if !slowIsThrough.isSet { early.add() } }
+                    }
                 }
-            }) { group in
+            ) { group in
                 #expect(group.settle(0))
             }
             #expect(early.value == 0)
@@ -179,7 +185,9 @@ extension LinuxEventGroupSuite {
             #expect(deaths.count == 9)
         }
 
-        @Test("G1 a number of threads below one, or beyond reason, is refused", arguments: [0, -1, Int.min, 4_097, Int.max])
+        @Test(
+            "G1 a number of threads below one, or beyond reason, is refused",
+            arguments: [0, -1, Int.min, 4_097, Int.max])
         func invalidNumber(threads: Int) throws {
             expectNothingLeft {
                 let error = #expect(throws: LoopGroupError.self) { try LoopGroup(threads: threads, name: Tested.name) }

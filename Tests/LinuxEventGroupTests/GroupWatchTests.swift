@@ -20,7 +20,8 @@ extension LinuxEventGroupSuite {
                         #expect(now.allSatisfy { (0..<threads).contains($0) })
                         #expect(homes.isEmpty || homes == now)
                         homes = now
-                        #expect((CInt(0)..<2_000).allSatisfy { group.shard(for: $0) == group.shard(forKey: UInt64($0)) })
+                        #expect(
+                            (CInt(0)..<2_000).allSatisfy { group.shard(for: $0) == group.shard(forKey: UInt64($0)) })
                         #expect(group.shard(for: 5) == group[group.shard(for: 5).index])
                     }
                 }
@@ -63,7 +64,9 @@ extension LinuxEventGroupSuite {
                             seen.add("read \(shard.index) \(data) \(isSame)")
                         },
                         completed: { shard, result in
-                            if case .success(let watcher) = result, watcher.isActive { seen.add("answer \(shard.index)") }
+                            if case .success(let watcher) = result, watcher.isActive {
+                                seen.add("answer \(shard.index)")
+                            }
                         })
                     let watcher = try #require(result.watcher)
                     #expect(watcher.home == group[home])
@@ -186,7 +189,8 @@ extension LinuxEventGroupSuite {
             let ofFile = ["refused", "returned"]
             let ofPipe = ["watched", "returned", "cancelled", "returned", "cancelled again"]
             #expect(steps.all.sorted() == (ofFile + ofPipe).sorted())
-            #expect(steps.all.filter { $0 != "returned" && $0 != "refused" } == ["watched", "cancelled", "cancelled again"])
+            #expect(
+                steps.all.filter { $0 != "returned" && $0 != "refused" } == ["watched", "cancelled", "cancelled again"])
         }
 
         @Test("G4 a shard may watch for another shard, which answers it")
@@ -256,7 +260,8 @@ extension LinuxEventGroupSuite {
                     read: { _, descriptor, _, _ in
                         IO.drain(descriptor)
                         calls.add(2)
-                    }).watcher
+                    }
+                ).watcher
                 let isAnswered = Flag()
                 first?.cancel { _ in isAnswered.set() }
                 #expect(eventually { isAnswered.isSet })
@@ -379,7 +384,8 @@ extension LinuxEventGroupSuite {
                             guard let watcher = handle.withLock({ $0 }) else { return }
                             calls.add()
                             watcher.cancel { _ in answers.add() }
-                        }).watcher
+                        }
+                    ).watcher
                     handle.withLock { $0 = watcher }
                     try #require(eventually { answers.value == round })
                     try #require(calls.value == round)

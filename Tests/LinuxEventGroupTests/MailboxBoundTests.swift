@@ -10,7 +10,8 @@ extension LinuxEventGroupSuite {
         /// Keeps shard 0 in a timer's handler, so that none of its tasks is in hand and none can begin.
         private func holdOutsideTasks(_ group: LoopGroup) throws -> Hold {
             let hold = Hold()
-            try #require(eventually { group.post(to: 0) { shard in shard.loop.after(.zero) { _, _ in hold.hold() } }.isPosted })
+            try #require(
+                eventually { group.post(to: 0) { shard in shard.loop.after(.zero) { _, _ in hold.hold() } }.isPosted })
             try #require(hold.waitUntilHeld())
             return hold
         }
@@ -21,7 +22,9 @@ extension LinuxEventGroupSuite {
             return limit
         }
 
-        @Test("M3 exactly as many tasks as the bound says fit, and all fit again when they have run", arguments: [1, 10, 5_000])
+        @Test(
+            "M3 exactly as many tasks as the bound says fit, and all fit again when they have run",
+            arguments: [1, 10, 5_000])
         func exactlyTheBound(bound: Int) throws {
             let ran = Tally()
             try withGroup(capacity: bound) { group in
@@ -63,7 +66,11 @@ extension LinuxEventGroupSuite {
                         Threads.spawn {
                             var refusals = 0
                             while refusals < 50 {
-                                if group.post(to: 0, { _ in ran.add() }).isPosted { accepted.add() } else { refusals += 1 }
+                                if group.post(to: 0, { _ in ran.add() }).isPosted {
+                                    accepted.add()
+                                } else {
+                                    refusals += 1
+                                }
                             }
                         }
                     }
@@ -121,9 +128,12 @@ extension LinuxEventGroupSuite {
                 #expect(eventually { results.count == 1 })
                 #expect(results.all[0] == 7 || results.all[0] == 6)
                 let hold = try holdOutsideTasks(group)
-                #expect(eventually { group.post(to: 1) { shard in
-                    results.add((0..<20).count { _ in shard.group.post(to: 0) { _ in }.isPosted })
-                }.isPosted })
+                #expect(
+                    eventually {
+                        group.post(to: 1) { shard in
+                            results.add((0..<20).count { _ in shard.group.post(to: 0) { _ in }.isPosted })
+                        }.isPosted
+                    })
                 #expect(eventually { results.count == 2 })
                 #expect(results.all[1] == 7)
                 hold.letGo()
@@ -161,13 +171,15 @@ extension LinuxEventGroupSuite {
             try withGroup(capacity: bound) { group in
                 for round in 1...5 {
                     let answers = Tally()
-                    #expect(eventually {
-                        guard let watcher = group.watch(pipe.reader, data: (), read: { _, _, _, _ in }).watcher else {
-                            return false
-                        }
-                        for _ in 0..<4 { watcher.cancel { _ in answers.add() } }
-                        return true
-                    })
+                    #expect(
+                        eventually {
+                            guard let watcher = group.watch(pipe.reader, data: (), read: { _, _, _, _ in }).watcher
+                            else {
+                                return false
+                            }
+                            for _ in 0..<4 { watcher.cancel { _ in answers.add() } }
+                            return true
+                        })
                     #expect(eventually { answers.value == 4 })
                     let hold = try holdOutsideTasks(group)
                     let fitted = fill(group, atMost: bound + 50, ran)

@@ -69,7 +69,9 @@ extension LinuxEventGroupSuite {
             #expect(runs.count { $0 != 1 } == 0)
         }
 
-        @Test("M1 a shard may post to a shard of another group, whichever of the two ends first", arguments: [false, true])
+        @Test(
+            "M1 a shard may post to a shard of another group, whichever of the two ends first",
+            arguments: [false, true])
         func otherGroup(ownEndsFirst: Bool) throws {
             let count = 1_000
             let there = Tally()
@@ -103,9 +105,12 @@ extension LinuxEventGroupSuite {
         @Test("M1 a task posted from the start block of one shard to another runs")
         func fromStartBlocks() throws {
             let ran = Tally()
-            try withGroup(threads: 3, start: { shard in
-                for other in 0..<3 { shard.group.post(to: other) { _ in ran.add() } }
-            }) { group in
+            try withGroup(
+                threads: 3,
+                start: { shard in
+                    for other in 0..<3 { shard.group.post(to: other) { _ in ran.add() } }
+                }
+            ) { group in
                 #expect(eventually { ran.value == 9 })
             }
             #expect(ran.value == 9)
@@ -127,14 +132,17 @@ extension LinuxEventGroupSuite {
                 #expect(group.settle(0))
                 #expect(ran.all == ["closed on 0"])
             }
-            try withGroup(threads: 2, capacity: 1, start: { shard in
-                guard shard.index == 0 else { return }
-                shard.group.post(to: 1) { _ in ran.add("posted") }
-                // Shard 1 runs nothing before all start blocks have returned.
-                guard case .full(let task) = shard.group.post(to: 1, { shard in ran.add("full on \(shard.index)") })
-                else { return ran.add("not refused") }
-                task(shard)
-            }) { group in
+            try withGroup(
+                threads: 2, capacity: 1,
+                start: { shard in
+                    guard shard.index == 0 else { return }
+                    shard.group.post(to: 1) { _ in ran.add("posted") }
+                    // Shard 1 runs nothing before all start blocks have returned.
+                    guard case .full(let task) = shard.group.post(to: 1, { shard in ran.add("full on \(shard.index)") })
+                    else { return ran.add("not refused") }
+                    task(shard)
+                }
+            ) { group in
                 #expect(eventually { ran.count == 3 })
                 #expect(ran.all == ["closed on 0", "full on 0", "posted"])
             }

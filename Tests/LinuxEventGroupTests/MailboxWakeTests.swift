@@ -127,7 +127,11 @@ extension LinuxEventGroupSuite {
                         for _ in 0..<burst { group.post(to: 0) { _ in ran.add() } }
                         isThrough.set()
                     }
-                    if isShard { group.post(to: 1) { shard in post(shard) } } else { Threads.spawn { post(nil) }.join() }
+                    if isShard {
+                        group.post(to: 1) { shard in post(shard) }
+                    } else {
+                        Threads.spawn { post(nil) }.join()
+                    }
                     #expect(eventually(seconds: Rounds.patience) { isThrough.isSet })
                     #expect(group.metrics[0].wakesSent == before)
                     hold.letGo()

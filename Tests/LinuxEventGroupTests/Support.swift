@@ -83,7 +83,9 @@ struct KernelThread {
 
     /// The calling thread.
     static var own: KernelThread? {
-        Files.link("/proc/thread-self").flatMap { $0.split(separator: "/").last }.flatMap { KernelThread(task: "\($0)") }
+        Files.link("/proc/thread-self").flatMap { $0.split(separator: "/").last }.flatMap {
+            KernelThread(task: "\($0)")
+        }
     }
 
     private init?(task: String) {

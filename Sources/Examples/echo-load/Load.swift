@@ -20,8 +20,10 @@ final class Load {
         // Beside the connections: three for each loop, the signals', standard input and output, and some to spare.
         let needed = options.connections + 4 * (options.threads + 1) + 8
         guard needed <= limit else {
-            fail("echo-load", "\(options.connections) connections need \(needed) descriptors; the limit is \(limit)"
-                + " (ulimit -Hn)")
+            fail(
+                "echo-load",
+                "\(options.connections) connections need \(needed) descriptors; the limit is \(limit)"
+                    + " (ulimit -Hn)")
         }
         guard let address = Address(host: options.host, port: options.port) else {
             fail("echo-load", "unknown host \(options.host)")
@@ -43,13 +45,14 @@ final class Load {
             let (options, address, link) = (options, address, WorkerLink(main: loop.waker))
             let numbers = share(index)..<share(index + 1)
             links.append(link)
-            threads.append(try .start("load-\(index)") {
-                do {
-                    try LoadWorker(options, address, numbers: numbers, link: link).run()
-                } catch {
-                    link.tell(.failed("\(error)"))
-                }
-            })
+            threads.append(
+                try .start("load-\(index)") {
+                    do {
+                        try LoadWorker(options, address, numbers: numbers, link: link).run()
+                    } catch {
+                        link.tell(.failed("\(error)"))
+                    }
+                })
         }
         try loop.run()
         for thread in threads { thread.join() }
@@ -107,16 +110,19 @@ final class Load {
         let p50 = total.latencies.percentile(0.5)
         let p99 = total.latencies.percentile(0.99)
         let p999 = total.latencies.percentile(0.999)
-        say("\(total.requests) requests in \(seconds.fixed(3)) s: \(rate.fixed(0)) requests/s"
-            + " (\(options.connections) connections, \(options.pipeline) in flight on each, \(options.size) bytes)")
-        say("latency p50 \(readable(nanoseconds: p50)), p99 \(readable(nanoseconds: p99)),"
-            + " p99.9 \(readable(nanoseconds: p999))")
+        say(
+            "\(total.requests) requests in \(seconds.fixed(3)) s: \(rate.fixed(0)) requests/s"
+                + " (\(options.connections) connections, \(options.pipeline) in flight on each, \(options.size) bytes)")
+        say(
+            "latency p50 \(readable(nanoseconds: p50)), p99 \(readable(nanoseconds: p99)),"
+                + " p99.9 \(readable(nanoseconds: p999))")
         say("\(total.errors) errors, \(total.mismatches) mismatches")
         if options.json {
-            say("{\"requests\":\(total.requests),\"seconds\":\(seconds.fixed(3))"
-                + ",\"requests_per_second\":\(rate.fixed(1))"
-                + ",\"errors\":\(total.errors),\"mismatches\":\(total.mismatches)"
-                + ",\"p50_ns\":\(p50),\"p99_ns\":\(p99),\"p999_ns\":\(p999)}")
+            say(
+                "{\"requests\":\(total.requests),\"seconds\":\(seconds.fixed(3))"
+                    + ",\"requests_per_second\":\(rate.fixed(1))"
+                    + ",\"errors\":\(total.errors),\"mismatches\":\(total.mismatches)"
+                    + ",\"p50_ns\":\(p50),\"p99_ns\":\(p99),\"p999_ns\":\(p999)}")
         }
         exit(total.errors == 0 && total.mismatches == 0 && total.requests > 0 ? EXIT_SUCCESS : EXIT_FAILURE)
     }

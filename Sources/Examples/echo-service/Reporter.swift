@@ -34,9 +34,10 @@ final class Reporter {
                 let row = columns.map { $0.padded(to: $1) }.joined()
                 complain(row + wakes.padded(to: 12) + (busy + " %").padded(to: 9))
             case .lines:
-                say("seconds=\(start.duration(to: now).seconds.fixed(1)) shard=\(new.shard) cpu=\(new.cpu)"
-                    + " connections=\(open) events_per_second=\(events) tasks_per_second=\(tasks)"
-                    + " wakes_per_second=\(wakes) busy_percent=\(busy)")
+                say(
+                    "seconds=\(start.duration(to: now).seconds.fixed(1)) shard=\(new.shard) cpu=\(new.cpu)"
+                        + " connections=\(open) events_per_second=\(events) tasks_per_second=\(tasks)"
+                        + " wakes_per_second=\(wakes) busy_percent=\(busy)")
             case .none: break
             }
         }

@@ -19,13 +19,19 @@ struct ServiceOptions {
                 .value("host", "H", "address to listen on (default: 127.0.0.1)"),
                 .value("port", "P", "port to listen on; 0 lets the kernel choose (default: 7000)"),
                 .value("threads", "N", "shards (default: one for each usable CPU)"),
-                .value("accept", "MODE", "reuseport: each shard listens for itself (default);"
-                    + " hash: one shard accepts and posts each descriptor to its home"),
-                .value("report", "FORM", "table: to stderr while it runs; lines: to stdout, for machines;"
-                    + " none (default)"),
+                .value(
+                    "accept", "MODE",
+                    "reuseport: each shard listens for itself (default);"
+                        + " hash: one shard accepts and posts each descriptor to its home"),
+                .value(
+                    "report", "FORM",
+                    "table: to stderr while it runs; lines: to stdout, for machines;"
+                        + " none (default)"),
                 .value("stats-interval-ms", "MS", "time between two reports (default: 1000)"),
-                .value("grace-ms", "MS", "how long open connections are still served after SIGINT or SIGTERM;"
-                    + " a second signal ends it (default: 300)"),
+                .value(
+                    "grace-ms", "MS",
+                    "how long open connections are still served after SIGINT or SIGTERM;"
+                        + " a second signal ends it (default: 300)"),
                 .flag("json", "ends with one line of JSON about the shards on stdout"),
             ])
         host = arguments.text("host") ?? "127.0.0.1"

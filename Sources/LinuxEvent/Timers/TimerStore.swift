@@ -210,9 +210,10 @@ struct TimerIndex: Hashable {
     /// Moves the closure out; the rest of the node stays readable, as a dead one.
     fileprivate func takeHandler() -> TimerHandler {
         let handler = unsafe pointer.move().handler
-        unsafe pointer.initialize(to: TimerNode(
-            deadline: 0, order: 0, generation: 0, interval: 0, next: .none, previous: .none, missed: 0, bucket: 0,
-            handler: { _, _ in }))
+        unsafe pointer.initialize(
+            to: TimerNode(
+                deadline: 0, order: 0, generation: 0, interval: 0, next: .none, previous: .none, missed: 0, bucket: 0,
+                handler: { _, _ in }))
         return handler
     }
 }

@@ -171,11 +171,13 @@ extension Fixture {
         pipe(&ends)
         var reads = 0
         var wakes = 0
-        let watcher = try loop.watch(ends[0], read: { _, descriptor, _ in
-            var byte: UInt8 = 0
-            read(descriptor, &byte, 1)
-            reads += 1
-        })
+        let watcher = try loop.watch(
+            ends[0],
+            read: { _, descriptor, _ in
+                var byte: UInt8 = 0
+                read(descriptor, &byte, 1)
+                reads += 1
+            })
         loop.onWake { _ in wakes += 1 }
         let timer = loop.after(.milliseconds(50)) { _, _ in }
         let waker = loop.waker
