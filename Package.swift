@@ -59,6 +59,10 @@ let package = Package(
         .executableTarget(
             name: "budget-fixture", dependencies: ["CLinux", "LinuxEvent", "LinuxEventGroup"],
             path: "Tests/Fixtures/budget-fixture", swiftSettings: tests),
+        .executableTarget(
+            name: "leak-fixture", dependencies: ["CLinux", "LinuxEvent", "LinuxEventGroup"],
+            path: "Tests/Fixtures/leak-fixture", swiftSettings: tests),
+        .testTarget(name: "TidyTests", dependencies: ["TestSupport"], swiftSettings: tests),
         .testTarget(
             name: "LinuxEventTests", dependencies: ["CLinux", "LinuxEvent", "TestSupport", "signal-fixture"],
             exclude: ["WrongPrograms"], swiftSettings: tests),

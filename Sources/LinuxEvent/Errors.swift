@@ -7,6 +7,7 @@ public struct SystemError: Error, Hashable, Sendable, CustomStringConvertible {
     /// The kernel's errno, positive, unchanged.
     public let code: CInt
 
+    /// An error of one call, with a positive errno.
     public init(call: String, code: CInt) {
         self.call = call
         self.code = code
@@ -43,7 +44,9 @@ public enum LoopError: Error, Hashable, Sendable, CustomStringConvertible {
 
     /// A thread of this process, as the kernel knows it.
     public struct ThreadName: Hashable, Sendable, CustomStringConvertible {
+        /// Its number, as gettid(2) gives it.
         public let thread: CInt
+        /// What it is called, at most 15 bytes.
         public let name: String
         public var description: String { "\(name) (\(thread))" }
     }

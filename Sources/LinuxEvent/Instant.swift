@@ -5,8 +5,10 @@ internal import CLinux
 /// Not `ContinuousClock.Instant`: that clock counts the time a machine is suspended, and timerfd's does not.
 /// Arithmetic saturates: an instant centuries ahead is legal and never comes. Contract T7.
 public struct Instant: Comparable, Hashable, Sendable {
+    /// Since the clock's own beginning, which is the machine's start as a rule.
     public var nanoseconds: UInt64
 
+    /// An instant of a clock reading, or of none at all: a deadline of zero is a legal one. Contract T8.
     public init(nanoseconds: UInt64) { self.nanoseconds = nanoseconds }
 
     /// A fresh reading of the clock, from any thread.
@@ -15,6 +17,7 @@ public struct Instant: Comparable, Hashable, Sendable {
     /// The far end of time: a deadline that never comes.
     public static var distantFuture: Instant { Instant(nanoseconds: .max) }
 
+    /// The instant that much later, or earlier; never beyond the ends of the clock. Contract T7.
     public func advanced(by duration: Duration) -> Instant {
         let sum = Int128(nanoseconds) + duration.nanoseconds
         return Instant(nanoseconds: UInt64(clamping: sum))

@@ -15,7 +15,9 @@ public enum ExitStatus: Hashable, Sendable {
 
 /// What a child's callback gets. Contract C1.
 public struct ChildExit: Hashable, Sendable {
+    /// The number that the process had.
     public let pid: CInt
+    /// How it ended.
     public let status: ExitStatus
 }
 
@@ -24,6 +26,7 @@ public struct ChildObserver {
     let process: ObservedProcess
     let observer: ObservedProcess.Observer
 
+    /// The number of the process that is observed.
     public var pid: CInt { process.pid }
 
     /// The child's end has not been told to this observer, and it was not cancelled.

@@ -12,6 +12,7 @@ public struct Event {
     /// signaller is left.
     public var descriptor: CInt { signaller.descriptor }
 
+    /// It has not been cancelled, and its loop has not ended.
     public var isActive: Bool { watcher.isActive }
 
     /// No callback of it will ever run again. Idempotent.
@@ -31,6 +32,7 @@ public final class EventSignaller: Sendable {
 
     fileprivate init() throws(LoopError) { event = try EventFD() }
 
+    /// The counter's descriptor, to be inherited or passed on; closed when nobody holds it any more.
     public var descriptor: CInt { event.descriptor }
 
     /// Adds to what the next callback reads, up to 2^64 - 2. Adding nothing does nothing.

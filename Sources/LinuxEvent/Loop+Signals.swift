@@ -3,12 +3,15 @@ internal import Synchronization
 
 /// What a signal's callback gets: how often it came since the last drain, and who sent it last. Contract S1.
 public struct Signal: Hashable, Sendable {
+    /// Which signal, as signal(7) numbers them.
     public let number: CInt
     /// Records that this drain coalesced. The kernel keeps one record of a standard signal, however often it is sent.
     public let count: Int
-    /// The last sender's process and user, and the si_code of sigaction(2).
+    /// The last sender's process.
     public let pid: CInt
+    /// The last sender's real user.
     public let uid: UInt32
+    /// How the last one was sent: the si_code of sigaction(2).
     public let code: CInt
 }
 
@@ -17,6 +20,7 @@ public struct SignalSubscription {
     let owner: SignalSubscriptions
     let subscriber: SignalSubscriptions.Subscriber
 
+    /// It has not been cancelled, and its loop has not ended.
     public var isActive: Bool { owner.isActive(subscriber) }
 
     /// No callback of it will ever run again. With the last one of a signal the signal is given back: what is pending

@@ -285,7 +285,9 @@ enum WaitLimit {
 public struct Turn: Hashable, Sendable {
     /// Events of the user's descriptors, also those whose watcher was gone by then.
     public let events: Int
+    /// Timers run.
     public let timers: Int
+    /// Deferred blocks run.
     public let deferred: Int
     /// A `stop()` was pending, and this turn ended because of it.
     public let stopped: Bool

@@ -11,6 +11,7 @@ public typealias Handler = (_ loop: Loop, _ descriptor: CInt, _ watcher: Watcher
 /// - Threads: the loop's only. Contract L1.
 public struct Watcher: Hashable {
     let set: WatcherSet
+    /// The user's descriptor that it watches, or watched.
     public let descriptor: CInt
     let generation: UInt64
 

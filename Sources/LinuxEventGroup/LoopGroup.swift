@@ -52,10 +52,13 @@ public final class LoopGroup: Sendable {
 
     // MARK: Shards
 
+    /// How many shards there are.
     public var count: Int { cores.count }
 
+    /// All shards, in the order of their numbers.
     public var shards: [ShardReference] { cores.map(ShardReference.init) }
 
+    /// The shard with this number, from 0.
     public subscript(index: Int) -> ShardReference { ShardReference(core: cores[index]) }
 
     /// The shard that a descriptor belongs to: a pure hash of its number. Contract G4.

@@ -2,7 +2,7 @@
 internal import CNuma
 #endif
 
-/// Memory nodes, where the machine has several: numa(3). Preferred, never demanded. Contract G3.
+/// Memory nodes, where the machine has several: numa(3). Preferred, never demanded.
 enum Memory {
     #if NUMA
     /// libnuma must be asked this first, once.

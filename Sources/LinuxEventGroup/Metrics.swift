@@ -3,8 +3,11 @@ internal import Synchronization
 
 /// What one shard has done and how it stands, at about one moment. Contract G10.
 public struct ShardMetrics: Hashable, Sendable {
+    /// The shard's number, from 0.
     public let shard: Int
+    /// The CPU that its thread is pinned to.
     public let cpu: Int
+    /// Turns of its loop.
     public let turns: UInt64
     /// Events of descriptors that the shard watches.
     public let events: UInt64
@@ -19,8 +22,9 @@ public struct ShardMetrics: Hashable, Sendable {
     /// Sleeps that ended for neither an event, a timer nor a task: a wake that was sent while the shard was waking
     /// anyway, or an alarm for a timer that had been cancelled.
     public let wakesSpurious: UInt64
-    /// Tasks that the last look into the mailbox found, and the most that one ever did.
+    /// Tasks that the last look into the mailbox found.
     public let depth: UInt64
+    /// The most that a look into the mailbox ever found.
     public let depthMax: UInt64
     /// Descriptors watched.
     public let watchers: Int

@@ -3,13 +3,17 @@ internal import LinuxEvent
 
 /// Which shard runs on which CPU. Contract G1.
 public struct Plan: Hashable, Sendable, CustomStringConvertible {
+    /// Where one shard runs.
     public struct Placement: Hashable, Sendable {
+        /// The shard's number, from 0.
         public let shard: Int
+        /// The CPU that its thread is pinned to, as the kernel numbers them.
         public let cpu: Int
         /// The CPU's memory node; nil on a machine with one node, or without libnuma.
         public let node: Int?
     }
 
+    /// A placement for each shard, in the order of their numbers.
     public let shards: [Placement]
     /// The CPUs that this process may run on.
     public let usableCPUs: [Int]

@@ -7,5 +7,6 @@ public enum PostResult {
     /// The shard stops, or has stopped.
     case closed(ShardTask)
 
+    /// It will run; false where the task came back.
     public var isPosted: Bool { if case .posted = self { true } else { false } }
 }

@@ -12,6 +12,7 @@ public final class Shard {
     public let index: Int
     /// The shard's loop; made on this thread, and closed by it at the end. `loop.stop()` stops the whole group.
     public let loop: Loop
+    /// The group that it belongs to.
     public let group: LoopGroup
     let core: ShardCore
     /// Tasks that were taken from the mailbox or posted by this shard itself, in order, and have not run.
@@ -45,6 +46,7 @@ public final class Shard {
         unsafe clinux_thread_slot_set(shard.map { unsafe Unmanaged.passUnretained($0).toOpaque() })
     }
 
+    /// This shard, for other threads.
     public var reference: ShardReference { ShardReference(core: core) }
 
     // MARK: Posting from this shard

@@ -2,7 +2,9 @@ public import LinuxEvent
 
 /// How a group came to its end. Contract G9.
 public struct StopReport: Sendable, CustomStringConvertible {
+    /// How one shard came to its end, or how far.
     public struct ShardStop: Sendable, Hashable {
+        /// The shard's number, from 0.
         public let shard: Int
         /// The stage it has reached; `.stopped` unless it missed the deadline.
         public let stage: StopStage
@@ -18,6 +20,7 @@ public struct StopReport: Sendable, CustomStringConvertible {
 
     /// How long the caller waited.
     public let duration: Duration
+    /// One for each shard, in the order of their numbers.
     public let shards: [ShardStop]
 
     /// All shards have stopped, and all of their tasks have run.

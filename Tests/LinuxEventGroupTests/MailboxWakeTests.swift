@@ -267,7 +267,8 @@ private final class DoubleTap: Sendable {
 }
 
 extension SeededGenerator {
-    /// Most gaps are as short as the steps of a shard that falls asleep, some as long as its way into the kernel and back.
+    /// Most gaps are as short as the steps of a shard that falls asleep, some as long as its way into the kernel
+    /// and back.
     fileprivate mutating func gap() -> Int {
         let limit = [500, 5_000, 40_000][Int(next() % 3)]
         return Int(next() % UInt64(limit))

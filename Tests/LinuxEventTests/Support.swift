@@ -185,7 +185,7 @@ enum Strace {
                 phase = String(line.dropFirst(11).prefix { $0 != "\"" })
                 found[phase] = []
             } else if line.contains("EPOLL_CTL_ADD"), line.contains("EEXIST") {
-                // A question whether the number still means what was watched (W9), asked now and then; it changes nothing.
+                // A question whether the number still means what was watched (W9), now and then; it changes nothing.
                 continue
             } else if !line.hasPrefix("write("), !line.hasPrefix("+++"), !line.hasPrefix("---") {
                 found[phase, default: []].append(String(line))

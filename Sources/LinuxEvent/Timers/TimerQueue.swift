@@ -189,6 +189,9 @@ final class TimerQueue {
         hasLeftovers = false
     }
 
+    /// Of what is due, how many timers still live. Counted when asked: dispatch keeps no account of it.
+    var dueCount: Int { due.value[nextDue...].count { store.live($0.index, $0.generation) != nil } }
+
     // MARK: The alarm
 
     /// The alarm went off; setting it anew clears what it counted, so it is never read.
