@@ -20,6 +20,10 @@ let tests: [SwiftSetting] = [
     .enableUpcomingFeature("InternalImportsByDefault"),
 ]
 
+let strictC: [CSetting] = [
+    .enableWarning("all"), .enableWarning("extra"), .treatAllWarnings(as: .error),
+]
+
 let package = Package(
     name: "linux-event",
     products: [
@@ -32,7 +36,7 @@ let package = Package(
     ],
     targets: [
         // What Swift cannot say: headers that Glibc lacks, macros, calls behind _GNU_SOURCE. No policy.
-        .target(name: "CLinux"),
+        .target(name: "CLinux", cSettings: strictC),
         // The loop. Everything that runs per event is in this one module.
         .target(name: "LinuxEvent", dependencies: ["CLinux"], swiftSettings: strict),
         // The sharded runtime, on the loop's public surface.
@@ -57,6 +61,9 @@ let package = Package(
             name: "signal-fixture", dependencies: ["CLinux", "LinuxEvent"], path: "Tests/Fixtures/signal-fixture",
             swiftSettings: tests),
         .executableTarget(
+            name: "async-fixture", dependencies: ["LinuxEvent"], path: "Tests/Fixtures/async-fixture",
+            swiftSettings: tests),
+        .executableTarget(
             name: "budget-fixture", dependencies: ["CLinux", "LinuxEvent", "LinuxEventGroup"],
             path: "Tests/Fixtures/budget-fixture", swiftSettings: tests),
         .executableTarget(
@@ -64,13 +71,19 @@ let package = Package(
             path: "Tests/Fixtures/leak-fixture", swiftSettings: tests),
         .testTarget(name: "TidyTests", dependencies: ["TestSupport"], swiftSettings: tests),
         .testTarget(
-            name: "LinuxEventTests", dependencies: ["CLinux", "LinuxEvent", "TestSupport", "signal-fixture"],
+            name: "LinuxEventTests",
+            dependencies: ["CLinux", "LinuxEvent", "TestSupport", "async-fixture", "signal-fixture"],
             exclude: ["WrongPrograms"], swiftSettings: tests),
         .testTarget(
             name: "LinuxEventGroupTests", dependencies: ["CLinux", "LinuxEvent", "LinuxEventGroup", "TestSupport"],
             swiftSettings: tests),
     ]
 )
+
+// Documentation is made on demand, so that the packages of whoever uses this stay without it.
+if Context.environment["LINUX_EVENT_DOCS"] != nil {
+    package.dependencies.append(.package(url: "https://github.com/swiftlang/swift-docc-plugin", from: "1.5.0"))
+}
 
 extension Target {
     static func example(_ name: String, _ modules: [Target.Dependency]) -> Target {

@@ -145,7 +145,8 @@ int clinux_sigrtmax(void) { return SIGRTMAX; }
 
 // MARK: processes
 
-int clinux_pidfd_open(int pid) { RETURN_RESULT(syscall(SYS_pidfd_open, pid, 0)); }
+/// PIDFD_NONBLOCK is O_NONBLOCK; with WNOHANG it changes nothing for our waitid.
+int clinux_pidfd_open(int pid) { RETURN_RESULT(syscall(SYS_pidfd_open, pid, O_NONBLOCK)); }
 
 int clinux_pidfd_wait(int pidfd, bool keep, struct clinux_exit *exit) {
     siginfo_t info;
@@ -184,8 +185,8 @@ int clinux_pidfd_signal(int pidfd, int signal) {
 
 // MARK: fork
 
-static const uint32_t no_process = 0;
-const volatile uint32_t *clinux_process_word = &no_process;
+static uint32_t no_process;
+uint32_t *clinux_process_word = &no_process;
 
 static int process_page_error;
 
@@ -207,8 +208,8 @@ int clinux_process_mark(void) {
     pthread_once(&once, process_page_make);
     if (process_page_error) return -process_page_error;
     uint32_t process = (uint32_t)getpid();
-    // Racing threads write the same number.
-    if (*clinux_process_word != process) *(volatile uint32_t *)clinux_process_word = process;
+    // Racing threads write the same number, and nothing else hangs on it: relaxed.
+    if (clinux_process() != process) __atomic_store_n(clinux_process_word, process, __ATOMIC_RELAXED);
     return (int)process;
 }
 

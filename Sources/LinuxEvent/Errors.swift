@@ -48,6 +48,8 @@ public enum LoopError: Error, Hashable, Sendable, CustomStringConvertible {
         public let thread: CInt
         /// What it is called, at most 15 bytes.
         public let name: String
+        /// The process's first thread, on which `main` began.
+        public let isFirst: Bool
         public var description: String { "\(name) (\(thread))" }
     }
 
@@ -69,8 +71,10 @@ public enum LoopError: Error, Hashable, Sendable, CustomStringConvertible {
         case .signalRefused(let number): "signal \(number) cannot be taken through a descriptor"
         case .signalNotBlocked(let number, let threads):
             "signal \(number) is not blocked by \(threads.map(\.description).joined(separator: ", ")): "
-                + "call blockSignals in the first line of a synchronous main "
-                + "(after an async main has suspended it is too late)"
+                + "call blockSignals in the first line of a synchronous main"
+                + (threads.contains(where: \.isFirst)
+                    ? " (the first thread is among them: once an async main has suspended, the runtime lets it wait "
+                        + "with an empty mask, whatever was blocked)" : "")
         case .signalOwned(let number): "signal \(number) is already taken by another loop of this process"
         }
     }

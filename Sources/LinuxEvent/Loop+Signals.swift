@@ -126,7 +126,8 @@ final class SignalSubscriptions {
             }
             guard masks.count == capacity else { continue }  // more threads than room: again with as much
             return masks.filter { $0.blocked & signal.rawValue == 0 }.map { mask in
-                LoopError.ThreadName(thread: mask.thread, name: mask.text)
+                LoopError.ThreadName(
+                    thread: mask.thread, name: mask.text, isFirst: mask.thread == CInt(clinux_process()))
             }
         }
     }

@@ -249,7 +249,9 @@ final class WatcherSet {
     /// An event that nobody can take. HUP and ERR cannot be masked, and would be reported for ever: out of the
     /// kernel's set with it, until the interest changes. Contract W10.
     func park(_ descriptor: CInt, _ slot: WatcherReference) {
-        _ = backend.remove(descriptor)
+        // Refused: the number was closed, or is another file's now, and a copy of the file that was watched keeps its
+        // entry reporting. Parked it would spin; as nobody's it is a leftover, which a rebuild sheds. Contract W9.
+        guard backend.remove(descriptor) == 0 else { return vanish(descriptor, slot) }
         slot.value.state.insert(.parked)
         slot.value.state.remove(.dropped)
         slot.value.kernelMask = 0

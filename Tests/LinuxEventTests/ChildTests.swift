@@ -22,7 +22,15 @@ extension LinuxEventSuite {
         @Test("C3 three hundred children are told once each, and no zombie stays")
         func crowd() throws { try expectCase("child-crowd") }
 
-        @Test("C4 the pidfd is gone before the callback, cancel leaves the child alone, kill reaches it or nobody")
+        @Test(
+            "C1 C3 five thousand children at once, with mixed ends, are told once each, whoever else waits for them",
+            arguments: ["alone", "thief"])
+        func flood(company: String) throws {
+            let outcome = HelperProcess(try Fixture.path, ["child-flood", "5000", company]).end(withinSeconds: 150)
+            #expect(outcome.exitCode == 0, "\(company): \(outcome)")
+        }
+
+        @Test("C4 L5 the pidfd is gone before the callback, cancel spares the child, kill reaches it or nobody")
         func handle() throws { try expectCase("child-handle") }
 
         @Test("L9 E2 in a child of fork the parent's loop refuses, its waker works, the parent is not disturbed")

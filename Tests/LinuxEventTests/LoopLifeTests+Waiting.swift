@@ -205,8 +205,10 @@ extension LinuxEventSuite.LoopLifeTests {
         #expect(half.wallNanoseconds >= .milliseconds(50), "wait() was cut short")
         #expect(try loop.dispatch().isEmpty)
 
-        loop.after(.milliseconds(100)) { loop, _ in loop.stop() }
-        let whole = try Spent.measure { try loop.run() }
+        let whole = try Spent.measure {
+            loop.after(.milliseconds(100)) { loop, _ in loop.stop() }
+            try loop.run()
+        }
         #expect(whole.wallNanoseconds >= .milliseconds(100))
         #expect(calls.names.isEmpty)
     }
@@ -218,6 +220,17 @@ extension LinuxEventSuite.LoopLifeTests {
         usleep(50_000)
         helper.send(SIGSTOP)
         usleep(100_000)
+        helper.send(SIGCONT)
+        let outcome = helper.end()
+        #expect(outcome.exitCode == 0, "\(outcome)")
+    }
+
+    @Test("L7 T6 a process that is stopped for a second gets the missed periods as one call, on the grid")
+    func stoppedForASecond() throws {
+        let helper = try Fixture.start("stopped-second")
+        #expect(helper.waitForLine("running"))
+        helper.send(SIGSTOP)
+        usleep(1_000_000)
         helper.send(SIGCONT)
         let outcome = helper.end()
         #expect(outcome.exitCode == 0, "\(outcome)")

@@ -44,6 +44,28 @@ extension LinuxEventSuite {
         @Test("S2 threads started after blockSignals() are no obstacle")
         func blockedThread() throws { try expectCase("blocked-thread") }
 
+        @Test("S2 a thousand signals into a prepared process with the runtime's threads at work end nobody")
+        func intoThreads() throws {
+            let helper = try Fixture.start("signal-storm")
+            #expect(helper.waitForLine("ready"))
+            for _ in 0..<1_000 {
+                helper.send(SIGUSR1)
+                usleep(100)
+            }
+            helper.send(SIGTERM)
+            let outcome = helper.end()
+            #expect(outcome.exitCode == 0, "\(outcome)")
+            #expect(outcome.output.hasSuffix("taken\n"))
+        }
+
+        @Test("S2 in an async main the claim is refused, and the error names the first thread and the cause")
+        func asyncMain() throws {
+            let program = try #require(Build.program("async-fixture"), "async-fixture is not beside the tests")
+            let outcome = HelperProcess(program).end()
+            #expect(outcome.exitCode == 0, "\(outcome)")
+            #expect(outcome.output.contains("async"), "\(outcome)")
+        }
+
         @Test("S3 a second loop's claim is a typed error until the first lets go")
         func owned() throws { try expectCase("owned") }
 

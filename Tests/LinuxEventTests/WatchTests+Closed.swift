@@ -253,6 +253,31 @@ extension LinuxEventSuite.WatchTests {
         #expect(loop.statistics.watchers == 0)
     }
 
+    @Test(
+        "W9 W10 closed without unwatch while a copy lives, a hang-up that nobody can take does not spin either",
+        arguments: [true, false])
+    func copyOfClosedHangsUp(numberIsTakenAgain: Bool) throws {
+        let loop = try Loop()
+        let calls = Calls()
+        let pair = Sockets.unixPair()
+        let copy = Held.Closer(IO.copy(pair.near))
+        let number = pair.near
+        let watcher = try loop.watch(number, read: calls.handler("old"), write: calls.handler("old"))
+        try watcher.setInterest([])
+        pair.closeNear()
+        let stranger = Pipe.readable()
+        if numberIsTakenAgain { IO.place(stranger.reader, at: number) }
+        defer { if numberIsTakenAgain { close(number) } }
+        pair.closeFar()
+        let rebuilt = try pump(loop, milliseconds: 500) { loop.statistics.rebuilds == 1 }
+        #expect(rebuilt)
+        try expectQuiet(loop)
+        #expect(calls.names.isEmpty)
+        #expect(!watcher.isActive)
+        #expect(loop.statistics.watchers == 0 && loop.statistics.parked == 0)
+        withExtendedLifetime(copy) {}
+    }
+
     @Test("W9 a number that was closed and made again from a copy of the same file is watched as asked now")
     func sameFileSameNumber() throws {
         let loop = try Loop()

@@ -52,7 +52,10 @@ public final class HelperProcess {
 
     private static func variables() -> [String] {
         var found = ["SWIFT_BACKTRACE=enable=no"]
-        for name in ["PATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR", "LINUX_EVENT_LONG", "LINUX_EVENT_SEED"] {
+        for name in [
+            "PATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR", "LINUX_EVENT_LONG", "LINUX_EVENT_SEED", "ASAN_OPTIONS",
+            "TSAN_OPTIONS",
+        ] {
             if let value = Effort.environment(name) { found.append("\(name)=\(value)") }
         }
         return found
@@ -121,6 +124,12 @@ public enum Build {
         let path = Files.link("/proc/self/exe") ?? CommandLine.arguments[0]
         return path.split(separator: "/").dropLast().reduce(into: "") { $0 += "/" + $1 }
     }
+
+    /// Freed memory is kept back for a while, so what the process holds says little.
+    public static let hasAddressSanitizer = dlsym(nil, "__asan_init") != nil
+
+    /// Threads and memory have companions that the test did not make.
+    public static let hasThreadSanitizer = dlsym(nil, "__tsan_init") != nil
 
     /// A program built by the package, or nil.
     public static func program(_ name: String) -> String? {

@@ -88,12 +88,12 @@ int clinux_pidfd_remembered(int pidfd, struct clinux_exit *exit);
 int clinux_pidfd_signal(int pidfd, int signal);
 
 /// Made in a page that the kernel wipes in a child of fork(2). Read through `clinux_process`.
-extern const volatile uint32_t *clinux_process_word;
+extern uint32_t *clinux_process_word;
 /// Makes the page, once, and writes this process's number into it, again after a fork. The number, or -errno.
 int clinux_process_mark(void);
 
 /// The number of the process that marked itself last; 0 in a child of fork that has not. One load.
-static inline uint32_t clinux_process(void) { return *clinux_process_word; }
+static inline uint32_t clinux_process(void) { return __atomic_load_n(clinux_process_word, __ATOMIC_RELAXED); }
 
 // MARK: threads
 

@@ -2,7 +2,8 @@ internal import CLinux
 
 /// One process, by a descriptor that never means another: pidfd_open(2).
 ///
-/// - Owns: its descriptor (close-on-exec by birth); closed with it, or before. Closing it leaves the process alone.
+/// - Owns: its descriptor (non-blocking, close-on-exec by birth); closed with it, or before. Closing it leaves the
+///   process alone.
 /// - Readable once the process has ended, all of its threads.
 struct ProcessFD: ~Copyable {
     private let owned: OwnedDescriptor

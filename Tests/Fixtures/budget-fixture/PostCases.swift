@@ -45,8 +45,7 @@ enum PostCases {
     /// is not copied: what is retained is what it captures, and a little per turn.
     private static let onlyTheClosure = Budget(allocations: 1, retains: 1.25, releases: nil)
     /// A thread that is no shard has no nodes that would come home to it, so it brings a new one with each post. The
-    /// last
-    /// of a burst captures, to tell that the burst is through.
+    /// last of a burst captures, to tell that the burst is through.
     private static let nodeAndClosure = Budget(allocations: 2, retains: 1.25, releases: nil)
     private static let nodeOnly = Budget(allocations: 1 + 1 / Double(burst), retains: 0.25, releases: nil)
 

@@ -111,6 +111,10 @@ extension Fixture {
         second = try loop.childExit(pid) { _, _ in order.append("second") }
         try loop.childExit(pid) { _, _ in order.append("third") }
         report.equal(pidfds(), before + 1, "one pidfd for all observers")
+        for descriptor in pidfdNumbers() {  // L5
+            report.expect(fcntl(descriptor, F_GETFL) & O_NONBLOCK != 0, "a pidfd that blocks")
+            report.expect(fcntl(descriptor, F_GETFD) & FD_CLOEXEC != 0, "a pidfd that is inherited")
+        }
         report.expect(first.isActive, "active")
         report.throwing(.system(SystemError(call: "pidfd_send_signal", code: EINVAL)), "no signal") {
             () throws(LoopError) in try first.kill(999)
@@ -228,12 +232,17 @@ extension Fixture {
         report.expect(watcher.isActive, "and in its table")
     }
 
-    private static func start(_ script: String) -> pid_t {
+    /// Starts a shell; its input is this one's, or another.
+    static func start(_ script: String, input: CInt? = nil) -> pid_t {
         var pid: pid_t = 0
+        var actions = posix_spawn_file_actions_t()
+        posix_spawn_file_actions_init(&actions)
+        if let input { posix_spawn_file_actions_adddup2(&actions, input, 0) }
         let texts = ["sh", "-c", script]
         var words: [UnsafeMutablePointer<CChar>?] = texts.map { strdup($0) } + [nil]
-        let result = posix_spawn(&pid, "/bin/sh", nil, nil, &words, environ)
+        let result = posix_spawn(&pid, "/bin/sh", &actions, nil, &words, environ)
         for word in words { free(word) }
+        posix_spawn_file_actions_destroy(&actions)
         if result != 0 { fatalError("test preparation: posix_spawn: \(result)") }
         return pid
     }
@@ -246,14 +255,14 @@ extension Fixture {
         }
     }
 
-    private static func pidfds() -> Int {
-        var count = 0
-        for descriptor in CInt(0)..<1024 {
+    private static func pidfds() -> Int { pidfdNumbers().count }
+
+    private static func pidfdNumbers() -> [CInt] {
+        (CInt(0)..<1024).filter { descriptor in
             var text = [CChar](repeating: 0, count: 64)
-            guard readlink("/proc/self/fd/\(descriptor)", &text, 63) > 0 else { continue }
+            guard readlink("/proc/self/fd/\(descriptor)", &text, 63) > 0 else { return false }
             let name = String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-            if name.contains("pidfd") { count += 1 }
+            return name.contains("pidfd")
         }
-        return count
     }
 }

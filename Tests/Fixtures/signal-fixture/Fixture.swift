@@ -55,6 +55,9 @@ struct Fixture {
             "child-status": childStatus,
             "child-handle": childHandle,
             "child-crowd": childCrowd,
+            "child-flood": childFlood,
+            "signal-storm": signalStorm,
+            "stopped-second": stoppedSecond,
             "forked": forked,
         ]
     }
@@ -100,8 +103,8 @@ func pump(_ loop: Loop, _ turns: Int = 1) throws {
     for _ in 0..<turns { try loop.runOnce(timeout: .zero) }
 }
 
-func openDescriptors() -> Int {
-    (0..<64).reduce(0) { $0 + (fcntl(CInt($1), F_GETFD) >= 0 ? 1 : 0) }
+func openDescriptors(below limit: Int = 64) -> Int {
+    (0..<limit).reduce(0) { $0 + (fcntl(CInt($1), F_GETFD) >= 0 ? 1 : 0) }
 }
 
 /// A non-blocking pipe that lives as long as the process.

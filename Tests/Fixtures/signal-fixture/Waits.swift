@@ -23,6 +23,27 @@ func waitThreeHundred(_ report: Report) throws {
     report.expect(fired >= deadline, "a timer came early")
 }
 
+/// T6: a process that is stopped for a second misses ten periods of a timer: they come as one call, and the grid stays.
+func stoppedSecond(_ report: Report) throws {
+    let loop = try Loop()
+    var missed: [Int] = []
+    let first = Instant.now
+    try loop.every(.milliseconds(100)) { loop, timer in
+        let now = Instant.now.nanoseconds
+        let next = timer.deadline?.nanoseconds ?? 0
+        // The time of the call before the next one on the grid.
+        report.expect(now >= next - 100_000_000, "early")
+        report.expect((next - first.nanoseconds) % 100_000_000 < 20_000_000, "off the grid")
+        if missed.isEmpty { say("running") }
+        missed.append(timer.missedPeriods)
+        if missed.count > 3, missed.contains(where: { $0 >= 8 }) { loop.stop() }
+        if missed.count > 100 { loop.stop() }
+    }
+    try loop.run()
+    report.equal(missed.filter { $0 >= 8 }.count, 1, "calls that stand for the stop: \(missed)")
+    report.expect(missed.reduce(missed.count, +) < 100, "\(missed)")
+}
+
 /// L7: one thread, an interval timer of 1 kHz whose handler does nothing.
 func storm(_ report: Report) throws {
     var action = sigaction()
