@@ -167,8 +167,11 @@ extension Loop {
     /// Runs a handler when a process has ended: pidfd_open(2), no SIGCHLD and no polling. Also for a child that has
     /// ended already and was not waited for. Contract C1, C2.
     ///
-    /// - Parameter reap: takes the child's status from the kernel, so no zombie is left; false leaves it for someone
-    ///   else's wait. With several observers one that reaps is enough.
+    /// - Parameters:
+    ///   - pid: a child that nobody has waited for, as a rule; another process's end is told without its status.
+    ///   - reap: takes the child's status from the kernel, so no zombie is left; false leaves it for someone else's
+    ///     wait. With several observers one that reaps is enough.
+    ///   - handler: runs once, on the loop's thread.
     /// - Throws: ESRCH for a number that is nobody's, or a child that was waited for; EMFILE and the like. Contract C2.
     @discardableResult
     public func childExit(

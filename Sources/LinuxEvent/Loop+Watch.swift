@@ -7,6 +7,7 @@ extension Loop {
     /// The descriptor stays the user's: cancel the watcher before closing it. Contract L5, W9.
     ///
     /// - Parameters:
+    ///   - descriptor: any that epoll(7) takes: pipes, sockets, terminals, eventfds and the like.
     ///   - read: there is something to read, or the end of it. Runs for IN, HUP, RDHUP and PRI. Contract D3, D4.
     ///   - write: there is room. Runs for OUT. Contract D5.
     ///   - error: runs for ERR, alone. Without it ERR runs `read` and `write`. Contract D1, D2.

@@ -68,8 +68,20 @@ extension LoopGroup {
     /// Handlers run on the home shard and get its `Shard`, so they find its state there. `data` goes with them and is
     /// released there. For state that is made on the shard, post to it and watch there instead.
     ///
-    /// - Parameter completed: gets the kernel's answer, on the home shard, before any callback. Called on the home
-    ///   shard itself, this happens before `watch` returns.
+    /// - Parameters:
+    ///   - descriptor: its number decides the home shard.
+    ///   - data: moves to the home shard, and is given to each handler.
+    ///   - read: there is something to read, or the end of it.
+    ///   - write: there is room.
+    ///   - error: runs for an error, alone; without it an error runs `read` and `write`.
+    ///   - edgeTriggered: one callback per edge; read or write until EAGAIN.
+    ///   - oneshot: after one event the watcher is silent until `rearm()`.
+    ///   - exclusive: EPOLLEXCLUSIVE, for one listener in several loops; not with `oneshot` or `readHangup`.
+    ///   - priority: asks for exceptional data too.
+    ///   - readHangup: asks to be told when the peer will send no more.
+    ///   - interest: what to begin with, of that for which there is a handler; nil: all of it.
+    ///   - completed: gets the kernel's answer, on the home shard, before any callback. Called on the home shard
+    ///     itself, this happens before `watch` returns.
     public func watch<Data>(
         _ descriptor: CInt, data: consuming sending Data,
         read: ShardHandler<Data>? = nil, write: ShardHandler<Data>? = nil,

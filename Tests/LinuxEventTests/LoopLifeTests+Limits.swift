@@ -258,6 +258,24 @@ extension LinuxEventSuite.LoopLifeTests {
         #expect(seen.contains { $0.deferred > 0 && $0.deferred < count }, "deferred blocks ran in one go")
     }
 
+    @Test("L13 statistics tell how many timers are due and wait for another turn, without those that were cancelled")
+    func timersDue() throws {
+        let loop = try Loop()
+        var ran = 0
+        let timers = (0..<10_000).map { _ in loop.after(.zero) { _, _ in ran += 1 } }
+        loop.after(.seconds(3_600)) { _, _ in }
+        #expect(loop.statistics.timersDue == 0, "nothing is due before a turn has looked")
+        try pump(loop)
+        #expect(ran > 0 && ran < timers.count)
+        #expect(loop.statistics.timersDue == timers.count - ran)
+        #expect(loop.statistics.timersLive == timers.count - ran + 1)
+        #expect(timers.last?.cancel() == true)
+        #expect(loop.statistics.timersDue == timers.count - ran - 1)
+        let done = try pump(loop, milliseconds: 5_000) { ran == timers.count - 1 }
+        #expect(done)
+        #expect(loop.statistics.timersDue == 0)
+    }
+
     @Test("L13 many always-ready descriptors are all served")
     func manyReady() throws {
         let loop = try Loop()
