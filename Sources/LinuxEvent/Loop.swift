@@ -143,7 +143,8 @@ public final class Loop {
             timers: hasTimers ? runDueTimers() : 0, deferred: hasDeferred ? runDeferred() : 0, stopped: false)
         counters.turns += 1
         counters.events += UInt64(fetched)
-        if counters.turns & 7 == 0 { watchers.audit(fetched) }
+        watchers.turnsToAudit &-= 1
+        if watchers.turnsToAudit == 0 { watchers.audit(fetched) }
         batch = 0
         watchers.finishTurn()
         isDispatching = false
