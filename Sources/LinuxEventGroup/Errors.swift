@@ -14,6 +14,8 @@ public enum LoopGroupError: Error, Sendable, CustomStringConvertible {
     case start(shard: Int, any Error)
     /// A shard cannot wait for its own group to end. Contract G9.
     case calledOnShard
+    /// The group stops, or has stopped.
+    case closed
 
     public var description: String {
         switch self {
@@ -22,6 +24,7 @@ public enum LoopGroupError: Error, Sendable, CustomStringConvertible {
         case .thread(let shard, let error): "thread of shard \(shard): \(error)"
         case .loop(let shard, let error): "loop of shard \(shard): \(error)"
         case .start(let shard, let error): "start of shard \(shard): \(error)"
+        case .closed: "the group has stopped"
         case .calledOnShard: "a shard cannot wait for the group it belongs to; use requestStop()"
         }
     }

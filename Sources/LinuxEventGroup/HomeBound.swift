@@ -25,8 +25,8 @@
     }
 
     private func checkHome() {
-        guard let shard = unsafe Shard.currentUnmanaged,
-            unsafe shard._withUnsafeGuaranteedRef({ $0.core === home })
-        else { fatalError("LinuxEventGroup: state of a shard is touched on its own thread only (Contract G6)") }
+        guard Shard.isCurrent(home) else {
+            fatalError("LinuxEventGroup: state of a shard is touched on its own thread only (Contract G6)")
+        }
     }
 }

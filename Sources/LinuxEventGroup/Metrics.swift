@@ -30,6 +30,8 @@ public struct ShardMetrics: Hashable, Sendable {
     public let watchers: Int
     /// CPU time of the shard's thread, by its own clock.
     public let busyNanoseconds: UInt64
+    /// Values of a `Foreign` that outlived the shard, and so were not destroyed. Contract G6.
+    public let valuesLeaked: Int
 
     /// Tasks that needed no wake of their own.
     public var wakesSuppressed: UInt64 { tasks > wakesSent ? tasks - wakesSent : 0 }
@@ -93,7 +95,8 @@ extension ShardCore {
             depth: counters.value.depth.load(ordering: .relaxed),
             depthMax: counters.value.depthMax.load(ordering: .relaxed),
             watchers: counters.value.watchers.load(ordering: .relaxed),
-            busyNanoseconds: counters.value.cpuTime.nanoseconds)
+            busyNanoseconds: counters.value.cpuTime.nanoseconds,
+            valuesLeaked: valuesLeaked.load(ordering: .relaxed))
     }
 }
 

@@ -19,6 +19,10 @@ public final class Shard {
     private let backlog = Cell(TaskChain())
     private let nodes: NodeStock
     private var counts = Counts()
+    /// Calls of this shard's that have no reply yet. Contract M6.
+    let openCalls = OpenCalls()
+    /// What ends values of this shard's, in the order they were made. Contract G6.
+    private var services: [Service] = []
 
     /// How many tasks run in one turn before descriptors and timers have their share. Contract M7, L13.
     private static let taskBudget = 1024
@@ -39,6 +43,12 @@ public final class Shard {
     static var currentUnmanaged: Unmanaged<Shard>? {
         guard let slot = unsafe clinux_thread_slot_get() else { return nil }
         return unsafe Unmanaged<Shard>.fromOpaque(slot)
+    }
+
+    /// Whether the calling thread is the shard of this core.
+    static func isCurrent(_ core: ShardCore) -> Bool {
+        guard let shard = unsafe currentUnmanaged else { return false }
+        return unsafe shard._withUnsafeGuaranteedRef { $0.core === core }
     }
 
     /// Makes the calling thread this shard, or no shard.
@@ -159,12 +169,36 @@ public final class Shard {
         core.credits.giveBack(credits)
     }
 
+    // MARK: Services
+
+    /// A value that hangs on this shard, and what ends it.
+    private struct Service {
+        let owner: ObjectIdentifier
+        let end: (Shard) -> Void
+    }
+
+    func addService(_ owner: ObjectIdentifier, end: @escaping (Shard) -> Void) {
+        services.append(Service(owner: owner, end: end))
+    }
+
+    func endService(_ owner: ObjectIdentifier) {
+        guard let index = services.firstIndex(where: { $0.owner == owner }) else { return }
+        services.remove(at: index).end(self)
+    }
+
+    /// The last made goes first. Contract G6.
+    private func endServices() {
+        while let service = services.popLast() { service.end(self) }
+    }
+
     // MARK: The end
 
     /// Closes the word, runs what it held, and lets go of everything on its own thread. Contract G9.
     private func end() {
         core.reach(.draining)
         let before = counts.tasks
+        // Before the word is closed, so that a reply that is on its way finds nothing any more. Contract G9.
+        openCalls.failAll(on: self)
         backlog.value.append(core.mailbox.close())
         while !backlog.value.isEmpty, !core.isAbandoned {
             runTasks(atMost: Self.taskBudget)
@@ -179,6 +213,8 @@ public final class Shard {
             _ = node.empty()  // destroyed here, where it may be, and not run
             nodes.recycle(node)
         }
+        openCalls.failAll(on: self)  // what the last tasks called
+        endServices()
         try? loop.close()
         nodes.sendAll()
         counts.watchers = 0

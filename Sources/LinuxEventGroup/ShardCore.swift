@@ -25,6 +25,8 @@ final class ShardCore: Sendable {
     /// Tasks run after the shard had noticed that it shall stop; and what it still watched then.
     let tasksDrained = Atomic<UInt64>(0)
     let watchersAtEnd = Atomic<Int>(0)
+    /// Values that had to die here and could not: the shard had ended.
+    let valuesLeaked = Atomic<Int>(0)
 
     init(index: Int, placement: Plan.Placement, capacity: Int?) {
         self.index = index

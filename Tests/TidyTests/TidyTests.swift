@@ -65,8 +65,9 @@ struct TidyTests {
         "LinuxEvent/Backend/EpollBackend", "LinuxEvent/Cell", "LinuxEvent/Descriptors/EventFD",
         "LinuxEvent/Descriptors/ProcessFD", "LinuxEvent/Descriptors/SignalFD", "LinuxEvent/Errors",
         "LinuxEvent/Loop+Dispatch", "LinuxEvent/Loop+Signals", "LinuxEvent/Timers/TimerBuckets",
-        "LinuxEvent/Timers/TimerStore", "LinuxEvent/WatcherSet", "LinuxEvent/WatcherTable", "LinuxEventGroup/Cores",
-        "LinuxEventGroup/HomeBound", "LinuxEventGroup/Latch", "LinuxEventGroup/Launch", "LinuxEventGroup/Locked",
+        "LinuxEvent/Timers/TimerStore", "LinuxEvent/WatcherSet", "LinuxEvent/WatcherTable",
+        "LinuxEventGroup/Calls/Foreign", "LinuxEventGroup/Calls/Parcel", "LinuxEventGroup/Cores",
+        "LinuxEventGroup/Latch", "LinuxEventGroup/Launch", "LinuxEventGroup/Locked",
         "LinuxEventGroup/LoopGroup", "LinuxEventGroup/Metrics", "LinuxEventGroup/NodePool", "LinuxEventGroup/Plan",
         "LinuxEventGroup/Shard", "LinuxEventGroup/ShardCore", "LinuxEventGroup/TaskNode",
     ]
