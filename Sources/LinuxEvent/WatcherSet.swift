@@ -63,7 +63,8 @@ final class WatcherSet {
 
     /// Contract W1, W2, W8. The kernel is asked first: if it refuses, nothing has changed.
     func watch(
-        _ descriptor: CInt, _ record: consuming WatcherRecord, _ traits: WatcherTraits, _ interest: Interest
+        _ descriptor: CInt, _ record: consuming WatcherRecord, _ traits: WatcherTraits, _ interest: Interest,
+        isArmed: Bool = true
     ) throws(LoopError) -> Watcher {
         guard !isClosed else { throw .closed }
         guard !owner.isForeign else { throw .forked }
@@ -77,6 +78,7 @@ final class WatcherSet {
         new.generation = nextGeneration()
         new.traits = traits
         new.setInterest(interest)
+        if !isArmed { new.state.insert(.disarmed) }
         new.kernelMask = new.wantedMask
         let token = Token(descriptor, new.generation)
 
@@ -122,6 +124,27 @@ final class WatcherSet {
         lastGeneration += 1
         if UInt32(truncatingIfNeeded: lastGeneration) == 0 { lastGeneration += 1 }
         return lastGeneration
+    }
+
+    /// Ends a watcher and hands out what it consisted of, for another loop. Nothing of it is left here, so nothing of
+    /// it can be released on this thread any more. Nil if its descriptor was closed under it: Contract W9.
+    ///
+    /// Between turns only: a record that may be running must not leave.
+    func detach(_ descriptor: CInt, _ slot: WatcherReference) -> DetachedWatch? {
+        if isInTurn { contractViolation("a watch is moved between turns only (Contract G5)") }
+        guard slot.value.state.contains(.parked) || backend.remove(descriptor) == 0 else {
+            vanish(descriptor, slot)
+            finishTurn()
+            return nil
+        }
+        guard let record = unsafe slot.value.record else { return nil }
+        let detached = unsafe DetachedWatch(
+            descriptor, record.takeRetainedValue(), slot.value.traits, slot.value.interest,
+            isArmed: !slot.value.state.contains(.disarmed))
+        unsafe slot.value.record = nil
+        end(descriptor, slot)
+        finishTurn()
+        return detached
     }
 
     /// Contract W3. The kernel forgets the descriptor at once, since the user may close it next.

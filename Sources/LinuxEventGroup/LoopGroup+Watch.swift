@@ -26,39 +26,26 @@ public enum CancelResult: Hashable, Sendable {
     case abandoned
 }
 
-/// A watch made by a group: a handle for any thread. Contract G4.
+/// A watch made by a group: a handle for any thread. Contract G4, G5.
 public struct GroupWatcher: Sendable {
-    /// The shard whose callbacks these are.
+    /// The shard that the descriptor is routed to. Its callbacks run there, unless the watch was moved.
     public let home: ShardReference
-    fileprivate let registration: HomeBound<Registration>
+    let registration: HomeBound<Registration>
 
-    /// How the watch stands, for the home shard, where all tasks about it run in the order posted.
-    fileprivate enum Registration {
-        case posted, cancelled, refused
-        case watching(Watcher)
-    }
-
-    /// Ends the watch. When `completed` runs, on the home shard, no callback of it can run any more: only then close
-    /// the descriptor. Called on the home shard, all of it happens before this returns.
+    /// Ends the watch. When `completed` runs, on the shard where the watch was, no callback of it can run any more:
+    /// only then close the descriptor. Called on the home shard of a watch that was not moved, all of it happens before
+    /// this returns.
     ///
     /// It needs no room in a bounded mailbox. Idempotent; each call is answered.
     @discardableResult
     public func cancel(completed: (@Sendable (_ shard: Shard) -> Void)? = nil) -> CancelResult {
         if let shard = Shard.current, shard.core === home.core {
-            Self.end(registration, completed, shard)
+            registration.value.end(on: shard, completed)
             return .accepted
         }
-        let result = home.core.submit { [registration] shard in Self.end(registration, completed, shard) }
+        let result = home.core.submit { [registration] shard in registration.value.end(on: shard, completed) }
         guard result.isPosted else { return home.core.isAbandoned ? .abandoned : .closed }
         return .accepted
-    }
-
-    private static func end(
-        _ registration: HomeBound<Registration>, _ completed: (@Sendable (Shard) -> Void)?, _ shard: Shard
-    ) {
-        if case .watching(let watcher) = registration.value { watcher.cancel() }
-        registration.value = .cancelled
-        completed?(shard)
     }
 }
 
@@ -90,25 +77,24 @@ extension LoopGroup {
         completed: (@Sendable (_ shard: Shard, _ result: Result<Watcher, LoopError>) -> Void)? = nil
     ) -> WatchResult {
         let home = shard(for: descriptor)
-        let registration = HomeBound(home.core, GroupWatcher.Registration.posted)
+        let registration = HomeBound(home.core, Registration(descriptor))
         let luggage = HomeBound<Data?>(home.core, consume data)
-        let begin: @Sendable (Shard) -> Void = { shard in
+        let start: Registration.Start = { shard throws(LoopError) in
             // Taken out here, so that it dies on this shard whoever lets go of this closure last.
-            guard let data = luggage.value.take(), case .posted = registration.value else { return }
+            guard let data = luggage.value.take() else { throw .closed }
+            // The shard is looked up and not captured: the watch may be moved to another one.
             func bound(_ handler: ShardHandler<Data>?) -> Handler? {
-                handler.map { handler in { _, descriptor, watcher in handler(shard, descriptor, watcher, data) } }
+                handler.map { handler in
+                    { _, descriptor, watcher in Shard.withCurrent { handler($0, descriptor, watcher, data) } }
+                }
             }
-            do throws(LoopError) {
-                let watcher = try shard.loop.watch(
-                    descriptor, read: bound(read), write: bound(write), error: bound(error),
-                    edgeTriggered: edgeTriggered, oneshot: oneshot, exclusive: exclusive, priority: priority,
-                    readHangup: readHangup, interest: interest)
-                registration.value = .watching(watcher)
-                completed?(shard, .success(watcher))
-            } catch {
-                registration.value = .refused
-                completed?(shard, .failure(error))
-            }
+            return try shard.loop.watch(
+                descriptor, read: bound(read), write: bound(write), error: bound(error),
+                edgeTriggered: edgeTriggered, oneshot: oneshot, exclusive: exclusive, priority: priority,
+                readHangup: readHangup, interest: interest)
+        }
+        let begin: @Sendable (Shard) -> Void = { shard in
+            registration.value.begin(on: shard, registration, start, completed)
         }
         let watcher = GroupWatcher(home: home, registration: registration)
         if let shard = Shard.current, shard.core === home.core {

@@ -21,6 +21,8 @@ public final class Shard {
     private var counts = Counts()
     /// Calls of this shard's that have no reply yet. Contract M6.
     let openCalls = OpenCalls()
+    /// Watches that belong here by the hash of their descriptor, and are elsewhere or on their way. Contract G5.
+    var moved: [CInt: Registration] = [:]
     /// What ends values of this shard's, in the order they were made. Contract G6.
     private var services: [Service] = []
 
@@ -43,6 +45,13 @@ public final class Shard {
     static var currentUnmanaged: Unmanaged<Shard>? {
         guard let slot = unsafe clinux_thread_slot_get() else { return nil }
         return unsafe Unmanaged<Shard>.fromOpaque(slot)
+    }
+
+    /// Lends the shard that the calling thread is, without counting a reference. On shards only.
+    @inline(__always)
+    static func withCurrent(_ body: (Shard) -> Void) {
+        guard let shard = unsafe currentUnmanaged else { return }
+        unsafe shard._withUnsafeGuaranteedRef { body($0) }
     }
 
     /// Whether the calling thread is the shard of this core.
@@ -214,6 +223,8 @@ public final class Shard {
             nodes.recycle(node)
         }
         openCalls.failAll(on: self)  // what the last tasks called
+        for registration in moved.values { registration.abandon() }
+        moved = [:]
         endServices()
         try? loop.close()
         nodes.sendAll()

@@ -289,13 +289,14 @@ extension LinuxEventGroupSuite {
         ) async throws {
             let group = try LoopGroup(threads: threads, mailboxCapacity: capacity, name: Tested.name)
             do { try await body(group) } catch { Issue.record("threw \(error)") }
-            await withCheckedContinuation { continuation in
-                _ = Threads.spawn {
-                    let report = try? group.stop(deadline: .seconds(20))
-                    #expect(report?.isComplete == true)
-                    continuation.resume()
-                }
+            let stopped = Flag()
+            let stopper = Threads.spawn {
+                let report = try? group.stop(deadline: .seconds(20))
+                #expect(report?.isComplete == true)
+                stopped.set()
             }
+            while !stopped.isSet { try await Task.sleep(for: .milliseconds(1)) }
+            stopper.join()
             #expect(eventually { Tested.threads.isEmpty })
         }
 

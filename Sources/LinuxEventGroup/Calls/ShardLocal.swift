@@ -52,9 +52,9 @@ public final class ShardLocal<Value>: Sendable {
 extension LoopGroup {
     /// Makes a value on each shard, on all of them or on none, and returns when it has. Contract G6.
     ///
-    /// If it fails on one shard, the values of the others are stopped and destroyed, in reverse order of the shards,
-    /// and the error is thrown. When the group stops, each shard stops and destroys its values in reverse order of making,
-    /// after its last task.
+    /// If it fails on one shard, the values of the others are stopped and destroyed, in reverse order of the
+    /// shards, and the error is thrown. When the group stops, each shard stops and destroys its values in reverse
+    /// order of making, after its last task.
     ///
     /// - Parameters:
     ///   - make: runs on each shard's thread, on all of them side by side.
