@@ -19,6 +19,7 @@ public final class Shard {
     private let backlog = Cell(TaskChain())
     private let nodes: NodeStock
     private var counts = Counts()
+    private var upkeep: Upkeep
 
     /// How many tasks run in one turn before descriptors and timers have their share. Contract M7, L13.
     private static let taskBudget = 1024
@@ -29,6 +30,7 @@ public final class Shard {
         self.loop = loop
         self.group = group
         nodes = NodeStock(core.pool, returningTo: group.cores.map(\.pool))
+        upkeep = Upkeep(core, cores: group.cores, topology: group.plan.topology)
     }
 
     /// The shard that the calling thread is; nil on other threads. Contract G6.
@@ -102,6 +104,8 @@ public final class Shard {
             if hasSlept, isIdle { counts.wakesSpurious += 1 }
             if turn.stopped { group.requestStop() }
             counts.turns += 1
+            // The clock is read in turns that cost a sleep anyway, and now and then in others. Contract G1.
+            if hasSlept || counts.turns & 15 == 0 { upkeep.look() }
             counts.events += UInt64(turn.events)
             runTasks(atMost: Self.taskBudget)
             counts.watchers = loop.statistics.watchers
