@@ -10,6 +10,8 @@ package struct ShardMemory: Hashable, Sendable, CustomStringConvertible {
     package let cpu: Int?
     /// That CPU's node, also where it is the only one.
     package let node: Int?
+    /// All pages that hold some of it, by address.
+    package let pages: [UInt]
     package let pagesOnNode: Int
     package let pagesElsewhere: Int
     /// Never touched, or the kernel may not be asked.
@@ -24,7 +26,7 @@ package struct ShardMemory: Hashable, Sendable, CustomStringConvertible {
         shard = core.index
         cpu = core.cpu
         node = core.cpu.flatMap { topology.cpu($0)?.node }
-        let pages = Memory.pages(of: core.memory + loop.memory)
+        pages = Memory.pages(of: core.memory + loop.memory)
         let nodes = Memory.nodes(of: pages) ?? pages.map { _ in -EPERM }
         let known = nodes.filter { $0 >= 0 }
         let home = node
