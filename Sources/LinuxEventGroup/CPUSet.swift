@@ -3,8 +3,8 @@ struct CPUSet: Hashable, Sendable, CustomStringConvertible {
     /// Ascending, each once.
     private(set) var numbers: [Int]
 
-    /// No kernel numbers more CPUs; a list that does is not one, and must not cost memory.
-    private static let limit = 65_536
+    /// No kernel can be built for more CPUs. A list that names more is not one, and must not cost memory.
+    private static let limit = 8_192
 
     init(_ numbers: some Sequence<Int>) { self.numbers = Set(numbers).sorted() }
 

@@ -28,9 +28,9 @@ struct ControlGroups: Hashable, Sendable {
 
     /// The calling thread's: /proc/thread-self says where it is, and its mountinfo where that can be seen.
     init(_ files: inout SystemFiles) {
-        guard let memberships = files.text("/proc/thread-self/cgroup") ?? files.text("/proc/self/cgroup") else { return }
-        let mounts = (files.text("/proc/thread-self/mountinfo") ?? files.text("/proc/self/mountinfo") ?? "")
-            .split(separator: "\n").compactMap(Mount.init)
+        let memberships = files.text("/proc/thread-self/cgroup") ?? files.text("/proc/self/cgroup") ?? ""
+        let mountinfo = files.text("/proc/thread-self/mountinfo") ?? files.text("/proc/self/mountinfo") ?? ""
+        let mounts = mountinfo.split(separator: "\n").compactMap(Mount.init)
         for line in memberships.split(separator: "\n") {
             // "4:cpu,cpuacct:/a/b", "0::/a/b"; the path may hold colons.
             let fields = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false)

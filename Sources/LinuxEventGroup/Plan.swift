@@ -75,11 +75,9 @@ public struct Plan: Hashable, Sendable, CustomStringConvertible {
         let areShared = Set(pinned).count < pinned.count
         if areShared { reasons.append("there are more shards than CPUs to pin them to: these are handed out in turn") }
 
-        let spinless = tightQuota != nil ? "it is paid for out of the CPU quota"
-            : areShared || count > usable ? "shards share CPUs"
-            : usable == 1 ? "there is one CPU" : nil
-        allowsSpinning = spinless == nil
-        if let spinless { reasons.append("spinning does not pay: \(spinless)") }
+        let obstacle = Self.obstacleToSpinning(tightQuota, areShared || count > usable, usable)
+        allowsSpinning = obstacle == nil
+        if let obstacle { reasons.append("spinning does not pay: \(obstacle)") }
 
         reasons.append("CPU quota: " + (topology.quota.map { "\($0)" } ?? "none"))
         for node in Set(shards.compactMap(\.node)).subtracting(topology.nodesWithMemory).sorted() {
@@ -107,14 +105,20 @@ public struct Plan: Hashable, Sendable, CustomStringConvertible {
             return (listed, ["\(listed) shards: one for each entry of the placement"])
         case .automatic, .unpinned, .spread, .pack:
             if let tightQuota, tightQuota.threads < usable {
-                let text = "\(tightQuota.threads) shards: \(usable) CPUs are usable, but the CPU quota allows \(tightQuota)"
-                return (tightQuota.threads, [text])
+                let count = tightQuota.threads
+                return (count, ["\(count) shards: \(usable) CPUs are usable, but the CPU quota allows \(tightQuota)"])
             }
             if usable > Router.shardLimit {
                 return (Router.shardLimit, ["\(Router.shardLimit) shards: a group has no more"])
             }
             return (usable, ["\(usable) shards: one for each usable CPU"])
         }
+    }
+
+    private static func obstacleToSpinning(_ tightQuota: CPUQuota?, _ areShared: Bool, _ usable: Int) -> String? {
+        if tightQuota != nil { return "it is paid for out of the CPU quota" }
+        if areShared { return "shards share CPUs" }
+        return usable == 1 ? "there is one CPU" : nil
     }
 
     private static func reason(for placement: Placement, _ tightQuota: CPUQuota?) -> String {

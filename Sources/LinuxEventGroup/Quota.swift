@@ -15,10 +15,11 @@ public struct CPUQuota: Hashable, Sendable, CustomStringConvertible {
 
     public var description: String {
         let hundredths = Int((min(cpus, 1e9) * 100).rounded())
-        let fraction = hundredths % 100
-        let digits = fraction == 0 ? "" : fraction % 10 == 0 ? ".\(fraction / 10)" : fraction < 10 ? ".0\(fraction)"
-            : ".\(fraction)"
-        return "\(hundredths / 100)\(digits) CPUs (\(microseconds) of \(period) µs, \(folder))"
+        // 150 as "1.5", 104 as "1.04", 200 as "2".
+        var fraction = "\(100 + hundredths % 100)".dropFirst()
+        while fraction.last == "0" { fraction.removeLast() }
+        let number = "\(hundredths / 100)" + (fraction.isEmpty ? "" : "." + fraction)
+        return "\(number) CPUs (\(microseconds) of \(period) µs, \(folder))"
     }
 
     /// The smallest of a group and all its ancestors, in all hierarchies: each of them holds. Nil: none.
@@ -26,8 +27,8 @@ public struct CPUQuota: Hashable, Sendable, CustomStringConvertible {
         var smallest: CPUQuota?
         for group in groups {
             for folder in group.ancestors {
-                guard let quota = group.version == 2 ? current(folder, &files) : legacy(folder, &files) else { continue }
-                if quota.cpus < smallest?.cpus ?? .infinity { smallest = quota }
+                let quota = group.version == 2 ? current(folder, &files) : legacy(folder, &files)
+                if let quota, quota.cpus < smallest?.cpus ?? .infinity { smallest = quota }
             }
         }
         return smallest
@@ -39,8 +40,9 @@ public struct CPUQuota: Hashable, Sendable, CustomStringConvertible {
         guard let text = files.text(path) else { return nil }
         let words = text.split(whereSeparator: \.isWhitespace)
         if words.first == "max" { return nil }
-        if words.count == 2, let microseconds = Int(words[0]), let period = Int(words[1]), microseconds > 0, period > 0 {
-            return CPUQuota(microseconds: microseconds, period: period, folder: folder)
+        let numbers = words.compactMap { Int($0) }
+        if words.count == 2, numbers.count == 2, numbers[0] > 0, numbers[1] > 0 {
+            return CPUQuota(microseconds: numbers[0], period: numbers[1], folder: folder)
         }
         files.note("ignored \(path), which is no quota")
         return nil

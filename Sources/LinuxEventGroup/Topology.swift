@@ -2,7 +2,7 @@ internal import LinuxEvent
 
 /// The CPUs that this process may use, how they lie to each other, and how much of them it may use. Contract G2.
 ///
-/// Usable is what the calling thread's affinity mask, the cpuset and the kernel's list of CPUs that are on all agree on.
+/// Usable is what the calling thread's affinity mask, the cpuset, and the kernel's list of CPUs that are on agree on.
 public struct Topology: Hashable, Sendable, CustomStringConvertible {
     /// One usable CPU, by the kernel's number: a thread of a core.
     public struct CPU: Hashable, Sendable {
@@ -56,8 +56,9 @@ public struct Topology: Hashable, Sendable, CustomStringConvertible {
         let groups = ControlGroups(&files)
         let usable = Self.usable(mask, groups, &files)
         let nodes = files.list("/sys/devices/system/node/online")?.numbers ?? []
-        let nodeOfCPU = Self.nodeOfCPU(nodes, &files)
-        let withMemory = files.list("/sys/devices/system/node/has_memory")
+        let nodeOfCPU = Self.nodeOfCPU(nodes, usable.cpus, &files)
+        let withMemory =
+            files.list("/sys/devices/system/node/has_memory")
             ?? files.list("/sys/devices/system/node/has_normal_memory")
         self.nodes = nodes
         nodesWithMemory = withMemory.map { $0.intersection(CPUSet(nodes)).numbers } ?? nodes
@@ -99,10 +100,13 @@ public struct Topology: Hashable, Sendable, CustomStringConvertible {
         return (usable, sources)
     }
 
-    private static func nodeOfCPU(_ nodes: [Int], _ files: inout SystemFiles) -> [Int: Int] {
+    private static func nodeOfCPU(
+        _ nodes: [Int], _ usable: CPUSet, _ files: inout SystemFiles
+    ) -> [Int: Int] {
         var nodeOfCPU: [Int: Int] = [:]
         for node in nodes {
-            for cpu in files.list("/sys/devices/system/node/node\(node)/cpulist")?.numbers ?? [] {
+            let list = files.list("/sys/devices/system/node/node\(node)/cpulist")
+            for cpu in list?.intersection(usable).numbers ?? [] {
                 if let other = nodeOfCPU[cpu] {
                     files.note("ignored node \(node) for CPU \(cpu), which is on node \(other)")
                 } else {

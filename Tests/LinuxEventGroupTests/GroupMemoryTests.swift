@@ -66,18 +66,18 @@ extension LinuxEventGroupSuite {
         @Test("G3 a shard cannot wait for the report, and a group that has stopped has none")
         func refusals() throws {
             let refused = Flag()
-            var stopped: LoopGroup?
-            try withGroup(threads: 1) { group in
+            try expectNothingLeft {
+                let group = try LoopGroup(threads: 1, name: Tested.name)
                 group.post(to: 0) { shard in
                     do throws(LoopGroupError) { _ = try shard.group.memoryReport() } catch {
                         if case .calledOnShard = error { refused.set() }
                     }
                 }
                 #expect(group.settle(0))
-                stopped = group
+                #expect(try group.stop(deadline: .seconds(10)).isComplete)
+                #expect(try group.memoryReport() == [])
             }
             #expect(refused.isSet)
-            #expect(try stopped?.memoryReport() == [])
         }
 
         @Test("G3 on a machine with one node no shard has a node, and no policy is set")
@@ -109,7 +109,8 @@ extension LinuxEventGroupSuite {
             #expect(lines.first == "policy: EPERM")
             #expect(lines.last == "complete")
             #expect(lines.count == 4)
-            #expect(lines.dropFirst().dropLast().allSatisfy { $0.contains(", 0 pages on it, 0 elsewhere, ") }, "\(outcome)")
+            #expect(
+                lines.dropFirst().dropLast().allSatisfy { $0.contains(", 0 pages on it, 0 elsewhere, ") }, "\(outcome)")
         }
     }
 }

@@ -152,7 +152,8 @@ extension LinuxEventGroupSuite {
             } catch { print("skipped: \(error)") }
         }
 
-        @Test("G1 under a CPU quota of one and a half there are two shards, not pinned, also where a group above sets it")
+        @Test(
+            "G1 under a CPU quota of 1.5 there are two shards, not pinned, also where a group above sets it")
         func quota() throws {
             let fixture = try #require(Build.program("plan-fixture"))
             guard Self.cpus.count > 1 else { return print("skipped: there is one CPU") }
@@ -183,7 +184,7 @@ extension LinuxEventGroupSuite {
             do throws(TestControlGroup.Refusal) {
                 let group = try TestControlGroup("cpuset")
                 guard group.set("cpuset.cpus", "\(kept),\(taken)") else { return print("skipped: no such cpuset") }
-                let helper = group.run(fixture, ["upkeep", "8"])
+                let helper = group.run(fixture, ["upkeep", "20", "2"])
                 #expect(helper.waitForLine("shard 1: CPU \(taken), 0 repairs"))
                 #expect(group.set("cpuset.cpus", "\(kept)"))
                 #expect(helper.waitForLine("shard 1: CPU \(kept), 1 repairs"))

@@ -35,7 +35,7 @@ public final class TestControlGroup {
         }
         if controller == "cpuset" {
             // Empty at first, and then no process can be in it.
-            for file in ["cpuset.mems", "cpuset.cpus"] { Files.write(folder + "/" + file, Files.text(mount! + "/" + file)) }
+            for file in ["cpuset.mems", "cpuset.cpus"] { set(file, Files.text(mount! + "/" + file)) }
         }
     }
 

@@ -50,7 +50,8 @@ final class Reporter {
     func json(_ counters: [Int: EchoCounters]) -> String {
         let shards = group.metrics.map { shard in
             let echo = counters[shard.shard] ?? EchoCounters()
-            return "{\"shard\":\(shard.shard),\"cpu\":\(shard.cpu.map(String.init) ?? "null"),\"connections\":\(echo.accepted)"
+            let cpu = shard.cpu.map(String.init) ?? "null"
+            return "{\"shard\":\(shard.shard),\"cpu\":\(cpu),\"connections\":\(echo.accepted)"
                 + ",\"receives\":\(echo.receives),\"bytes\":\(echo.bytes),\"events\":\(shard.events)"
                 + ",\"tasks\":\(shard.tasks),\"wakes\":\(shard.wakesSent)}"
         }

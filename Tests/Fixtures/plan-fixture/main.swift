@@ -9,10 +9,10 @@ let arguments = CommandLine.arguments.dropFirst()
 switch arguments.first {
 case "plan": try printPlan()
 case "start": try start()
-case "upkeep": try upkeep(seconds: Int(arguments.dropFirst().first ?? "") ?? 1)
+case "upkeep": try upkeep(seconds: number(1) ?? 1, repairs: number(2).map(UInt64.init) ?? .max)
 case "memory": try printMemory()
 case "no-memory-calls": try withoutMemoryCalls()
-default: say("usage: plan-fixture plan | start | upkeep SECONDS | memory | no-memory-calls")
+default: say("usage: plan-fixture plan | start | upkeep SECONDS [REPAIRS] | memory | no-memory-calls")
 }
 
 /// A line at once, whole.
@@ -38,20 +38,26 @@ func start() throws {
     try group.stop(deadline: .seconds(5))
 }
 
-/// Keeps a shard per CPU busy, and says each time it has moved.
-func upkeep(seconds: Int) throws {
+/// An argument after the first.
+func number(_ place: Int) -> Int? { arguments.dropFirst(place).first.flatMap { Int($0) } }
+
+/// Keeps a shard per CPU busy, and says each time one has moved, until they have done so often enough.
+func upkeep(seconds: Int, repairs: UInt64) throws {
     let group = try LoopGroup()
     say("ready")
     var last: [String] = []
     let end = Instant.now.advanced(by: .seconds(seconds))
-    while Instant.now < end {
+    var count: UInt64 = 0
+    while Instant.now < end, count < repairs {
         for shard in group.shards { shard.post { _ in } }
         usleep(5_000)
-        let lines = group.metrics.map {
+        let metrics = group.metrics
+        let lines = metrics.map {
             "shard \($0.shard): CPU \($0.cpu.map(String.init) ?? "-"), \($0.affinityRepairs) repairs"
         }
         for line in lines where !last.contains(line) { say(line) }
         last = lines
+        count = metrics.reduce(0) { $0 + $1.affinityRepairs }
     }
     try group.stop(deadline: .seconds(5))
 }
