@@ -368,6 +368,8 @@ int clinux_move_pages(const uintptr_t *pages, const int *nodes, int *status, uns
 
 int clinux_allocation_size(void *allocation) { return (int)malloc_usable_size(allocation); }
 
+void clinux_allocator_trim(void) { malloc_trim(0); }
+
 int clinux_futex_wait(uint32_t *word, uint32_t expected, uint64_t deadline_ns) {
     struct timespec deadline = {.tv_sec = (time_t)(deadline_ns / 1000000000u),
                                 .tv_nsec = (long)(deadline_ns % 1000000000u)};

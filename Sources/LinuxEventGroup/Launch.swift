@@ -43,6 +43,7 @@ final class Launch: Sendable {
 
     /// Starts the threads, and returns what they have made; they wait for `runBlocks`. Or undoes all, and throws.
     func makeShards(name: String) throws(LoopGroupError) -> [ShardCore] {
+        Memory.forgetUnused()
         for place in plan.shards {
             let context = unsafe Unmanaged.passRetained(ShardThread(place, self))
             var handle: UInt = 0

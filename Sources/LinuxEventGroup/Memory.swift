@@ -32,8 +32,15 @@ enum Memory {
         #endif
     }
 
-    /// Moves pages that lie elsewhere. Memory that is new to the allocator is on its node already, but what comes from
-    /// an earlier thread's heap lies where that thread ran.
+    /// Gives what the allocator has and does not use back to the kernel, before threads are started. A new thread may get
+    /// the heap of one that has ended, and its pages would stay on the node where that one ran.
+    static func forgetUnused() {
+        #if NUMA
+        if mayChoose { clinux_allocator_trim() }
+        #endif
+    }
+
+    /// Moves pages that lie elsewhere: those of an earlier thread's heap that hold something, so were not given back.
     static func bringHome(_ ranges: [MemoryRange], to node: Int) {
         #if NUMA
         guard mayChoose, let number = CInt(exactly: node) else { return }

@@ -34,7 +34,8 @@ extension LinuxEventGroupSuite {
                     #expect(memory.pages.count >= 20)
                     let known = memory.pagesOnNode + memory.pagesElsewhere
                     #expect(known + memory.pagesUnknown == memory.pages.count)
-                    if memory.node != nil { #expect(memory.pagesElsewhere == 0) }
+                    // Heaps of threads of earlier tests are used again, and some of their pages may stay where they were.
+                    if memory.node != nil { #expect(memory.pagesElsewhere <= known / 4) }
                 }
             }
         }
@@ -48,6 +49,10 @@ extension LinuxEventGroupSuite {
             let outcome = HelperProcess(fixture, ["memory"]).end()
             #expect(outcome.exitCode == 0, "\(outcome)")
             #expect(outcome.output.contains("\n0 pages shared\n"), "\(outcome)")
+            // And where no thread was before, all of them lie where they should.
+            let lines = outcome.output.split(separator: "\n").filter { $0.hasPrefix("shard ") }
+            #expect(lines.count >= 3)
+            for line in lines where !line.contains("node -") { #expect(line.contains(" 0 elsewhere,")) }
         }
 
         @Test("G3 the report follows what a shard comes to use")

@@ -149,6 +149,8 @@ int clinux_move_pages(const uintptr_t *pages, const int *nodes, int *status, uns
 
 /// How many bytes malloc(3) gave for an allocation: its size, rounded up.
 int clinux_allocation_size(void *allocation);
+/// Gives all pages that hold nothing back to the kernel, those in the middle of heaps too.
+void clinux_allocator_trim(void);
 
 /// futex(2), private: waits while `*word == expected`, at most until the absolute deadline (0: without limit).
 int clinux_futex_wait(uint32_t *word, uint32_t expected, uint64_t deadline_ns);

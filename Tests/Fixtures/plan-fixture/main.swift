@@ -10,9 +10,9 @@ switch arguments.first {
 case "plan": try printPlan()
 case "start": try start()
 case "upkeep": try upkeep(seconds: number(1) ?? 1, repairs: number(2).map(UInt64.init) ?? .max)
-case "memory": try printMemory()
+case "memory": try printMemory(rounds: number(1) ?? 1)
 case "no-memory-calls": try withoutMemoryCalls()
-default: say("usage: plan-fixture plan | start | upkeep SECONDS [REPAIRS] | memory | no-memory-calls")
+default: say("usage: plan-fixture plan | start | upkeep SECONDS [REPAIRS] | memory [ROUNDS] | no-memory-calls")
 }
 
 /// A line at once, whole.
@@ -62,18 +62,23 @@ func upkeep(seconds: Int, repairs: UInt64) throws {
     try group.stop(deadline: .seconds(5))
 }
 
-/// After each shard has used all of its tables.
-func printMemory() throws {
-    let group = try LoopGroup(threads: 3) { shard in
-        for number in 0..<1_000 { shard.loop.after(.seconds(60 + number)) { _, _ in } }
-        for number in 0..<1_000 { shard.group.post(to: (shard.index + number) % 3) { _ in } }
+/// Where the memory of a group lies, after each shard has used all of its tables. From the second round on, heaps are
+/// used again by shards of other nodes.
+func printMemory(rounds: Int) throws {
+    for round in 0..<rounds {
+        let cpus = try LoopGroup.plan(placement: .spread).shards.compactMap(\.cpu)
+        let listed = (0..<max(3, cpus.count)).map { cpus[($0 + round) % cpus.count] }
+        let group = try LoopGroup(placement: .listed(listed)) { shard in
+            for number in 0..<1_000 { shard.loop.after(.seconds(60 + number)) { _, _ in } }
+            for number in 0..<1_000 { shard.group.post(to: (shard.index + number) % shard.group.count) { _ in } }
+        }
+        let report = try group.memoryReport()
+        for memory in report { say(memory) }
+        let pages = report.reduce(0) { $0 + $1.pages.count }
+        let different = report.reduce(into: Set<UInt>()) { $0.formUnion($1.pages) }
+        say("\(pages - different.count) pages shared")
+        try group.stop(deadline: .seconds(5))
     }
-    let report = try group.memoryReport()
-    for memory in report { say(memory) }
-    let pages = report.reduce(0) { $0 + $1.pages.count }
-    let different = report.reduce(into: Set<UInt>()) { $0.formUnion($1.pages) }
-    say("\(pages - different.count) pages shared")
-    try group.stop(deadline: .seconds(5))
 }
 
 /// As a container without the right to choose memory: every such call fails with EPERM.
