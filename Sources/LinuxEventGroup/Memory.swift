@@ -32,8 +32,8 @@ enum Memory {
         #endif
     }
 
-    /// Gives what the allocator has and does not use back to the kernel, before threads are started. A new thread may get
-    /// the heap of one that has ended, and its pages would stay on the node where that one ran.
+    /// Gives what the allocator has and does not use back to the kernel, before threads are started. A new thread may
+    /// get the heap of one that has ended, and its pages would stay on the node where that one ran.
     static func forgetUnused() {
         #if NUMA
         if mayChoose { clinux_allocator_trim() }

@@ -34,7 +34,7 @@ extension LinuxEventGroupSuite {
                     #expect(memory.pages.count >= 20)
                     let known = memory.pagesOnNode + memory.pagesElsewhere
                     #expect(known + memory.pagesUnknown == memory.pages.count)
-                    // Heaps of threads of earlier tests are used again, and some of their pages may stay where they were.
+                    // Heaps of earlier tests' threads are used again, and some of their pages stay where they were.
                     if memory.node != nil { #expect(memory.pagesElsewhere <= known / 4) }
                 }
             }
