@@ -33,6 +33,21 @@ public struct Topology: Hashable, Sendable, CustomStringConvertible {
     /// Memory can lie on one node or another.
     public var hasSeveralNodes: Bool { nodes.count > 1 }
 
+    /// CPUs in the order in which a shard that lost its own takes them: same node first, then those with the fewest
+    /// shards, then the same core, then by number. Contract G1.
+    package func nearest(to home: Int, of cpus: [Int], taken: [Int]) -> [Int] {
+        let own = cpu(home)
+        let keys = cpus.map { number in
+            let other = cpu(number)
+            let key = [
+                other != nil && other?.node == own?.node ? 0 : 1, taken.count { $0 == number },
+                other != nil && other?.core == own?.core ? 0 : 1, abs(number - home), number,
+            ]
+            return (key: key, number: number)
+        }
+        return keys.sorted { $0.key.lexicographicallyPrecedes($1.key) }.map(\.number)
+    }
+
     public var description: String {
         let cores = Set(cpus.map(\.core)).count
         return "\(cpus.count) usable CPUs on \(cores) cores and \(max(nodes.count, 1)) nodes; quota: "

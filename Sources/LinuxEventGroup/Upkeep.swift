@@ -49,21 +49,7 @@ struct Upkeep {
     private func moveNear(_ home: Int) -> Bool {
         guard let cpus = try? Affinity.cpus() else { return false }
         let others = cores.filter { $0 !== core }.compactMap(\.cpu)
-        return nearest(to: home, of: cpus, taken: others).contains { pin(to: $0) }
-    }
-
-    /// Same node first, then the CPUs with the fewest shards, then the same core, then by number.
-    func nearest(to home: Int, of cpus: [Int], taken: [Int]) -> [Int] {
-        let own = topology.cpu(home)
-        let keys = cpus.map { number in
-            let cpu = topology.cpu(number)
-            let key = [
-                cpu != nil && cpu?.node == own?.node ? 0 : 1, taken.count { $0 == number },
-                cpu != nil && cpu?.core == own?.core ? 0 : 1, abs(number - home),
-            ]
-            return (key: key, number: number)
-        }
-        return keys.sorted { $0.key.lexicographicallyPrecedes($1.key) }.map(\.number)
+        return topology.nearest(to: home, of: cpus, taken: others).contains { pin(to: $0) }
     }
 
     /// The shard runs on, wherever the kernel lets it.

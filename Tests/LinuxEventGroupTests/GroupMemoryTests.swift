@@ -88,7 +88,7 @@ extension LinuxEventGroupSuite {
         @Test("G3 on a machine with one node no shard has a node, and no policy is set")
         func oneNode() throws {
             let tree = MachineTree().cpus(online: "0-3").nodes([0: "0-3"])
-            let topology = try Topology(root: tree.root, affinity: [0, 1, 2, 3])
+            let topology = try tree.topology([0, 1, 2, 3])
             #expect(!topology.hasSeveralNodes)
             #expect(try Plan(topology: topology).shards.map(\.node) == [nil, nil, nil, nil])
             #expect(topology.cpus.map(\.node) == [0, 0, 0, 0])

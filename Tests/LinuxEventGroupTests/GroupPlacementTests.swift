@@ -45,7 +45,7 @@ extension LinuxEventGroupSuite {
         func outdated() throws {
             guard Self.cpus.count > 1 else { return print("skipped: there is one CPU") }
             let tree = MachineTree().cpus(online: "0-5000")
-            let topology = try Topology(root: tree.root, affinity: [Self.cpus[0], 4_999])
+            let topology = try tree.topology([Self.cpus[0], 4_999])
             let plan = try Plan(topology: topology)
             expectNothingLeft {
                 let error = #expect(throws: LoopGroupError.self) { try LoopGroup(plan: plan, name: Tested.name) }

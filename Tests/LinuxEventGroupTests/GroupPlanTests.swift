@@ -17,7 +17,7 @@ extension LinuxEventGroupSuite {
             _ tree: MachineTree, affinity: Range<Int> = 0..<64, threads: Int? = nil, _ placement: Placement = .automatic
         ) throws -> Plan {
             try Plan(
-                threads: threads, placement: placement, topology: Topology(root: tree.root, affinity: Array(affinity)))
+                threads: threads, placement: placement, topology: tree.topology(Array(affinity)))
         }
 
         // MARK: Usable CPUs
@@ -137,7 +137,7 @@ extension LinuxEventGroupSuite {
         func unevenNodes() throws {
             let tree = MachineTree().cpus(online: "0-3", cores: [[0], [1], [2], [3]])
                 .nodes([0: "0-1", 1: "", 3: "2-3"], withMemory: "0-1")
-            let topology = try Topology(root: tree.root, affinity: [0, 1, 2, 3])
+            let topology = try tree.topology([0, 1, 2, 3])
             #expect(topology.nodes == [0, 1, 3])
             #expect(topology.nodesWithMemory == [0, 1])
             let plan = try Plan(topology: topology)
@@ -197,6 +197,16 @@ extension LinuxEventGroupSuite {
                 let error = #expect(throws: LoopGroupError.self) { try LoopGroup.plan(threads: threads) }
                 guard case .invalidThreads(threads) = error else { return unexpected(error) }
             }
+        }
+
+        @Test("G1 a shard that lost its CPU takes one of its node, then one with few shards, then the same core")
+        func nearest() throws {
+            let topology = try Self.twoNodes().topology(Array(0..<8))
+            #expect(topology.nearest(to: 3, of: [0, 1, 2, 4, 5, 6, 7], taken: []) == [7, 2, 6, 4, 1, 5, 0])
+            #expect(topology.nearest(to: 3, of: [0, 2, 6, 7], taken: [7, 7, 2]) == [6, 2, 7, 0])
+            // A CPU that was turned on later is better than none.
+            #expect(topology.nearest(to: 3, of: [9, 0], taken: []) == [0, 9])
+            #expect(topology.nearest(to: 3, of: [9], taken: [9]) == [9])
         }
 
         // MARK: A value

@@ -13,7 +13,7 @@ extension LinuxEventGroupSuite {
             _ tree: MachineTree, threads: Int? = nil, _ placement: Placement = .automatic
         ) throws -> Plan {
             try Plan(
-                threads: threads, placement: placement, topology: Topology(root: tree.root, affinity: Array(0..<8)))
+                threads: threads, placement: placement, topology: tree.topology(Array(0..<8)))
         }
 
         @Test("G1 without any control group there is a pinned shard for each CPU")
@@ -232,7 +232,7 @@ extension LinuxEventGroupSuite {
             #expect(try !Self.plan(tree, threads: 9, .unpinned).allowsSpinning)
             #expect(try Self.plan(tree, .listed([1, 2])).allowsSpinning)
             #expect(try !Self.plan(tree, .listed([1, 2, 1])).allowsSpinning)
-            let only = try Plan(topology: Topology(root: tree.root, affinity: [3]))
+            let only = try Plan(topology: tree.topology([3]))
             #expect(only.shards.map(\.cpu) == [3])
             #expect(!only.allowsSpinning)
         }

@@ -112,6 +112,14 @@ struct KernelThread {
     }
 }
 
+extension MachineTree {
+    /// What is read from it, while it is there.
+    func topology(_ affinity: [Int]) throws(LoopGroupError) -> Topology {
+        defer { withExtendedLifetime(self) {} }
+        return try Topology(root: root, affinity: affinity)
+    }
+}
+
 /// Says which error came where another was expected.
 func unexpected(_ error: (any Error)?, sourceLocation: SourceLocation = #_sourceLocation) {
     Issue.record("\(String(describing: error))", sourceLocation: sourceLocation)
