@@ -69,13 +69,17 @@ let package = Package(
         .executableTarget(
             name: "leak-fixture", dependencies: ["CLinux", "LinuxEvent", "LinuxEventGroup"],
             path: "Tests/Fixtures/leak-fixture", swiftSettings: tests),
+        .executableTarget(
+            name: "plan-fixture", dependencies: ["CLinux", "LinuxEvent", "LinuxEventGroup"],
+            path: "Tests/Fixtures/plan-fixture", swiftSettings: tests),
         .testTarget(name: "TidyTests", dependencies: ["TestSupport"], swiftSettings: tests),
         .testTarget(
             name: "LinuxEventTests",
             dependencies: ["CLinux", "LinuxEvent", "TestSupport", "async-fixture", "signal-fixture"],
             exclude: ["WrongPrograms"], swiftSettings: tests),
         .testTarget(
-            name: "LinuxEventGroupTests", dependencies: ["CLinux", "LinuxEvent", "LinuxEventGroup", "TestSupport"],
+            name: "LinuxEventGroupTests",
+            dependencies: ["CLinux", "LinuxEvent", "LinuxEventGroup", "TestSupport", "plan-fixture"],
             swiftSettings: tests),
     ]
 )

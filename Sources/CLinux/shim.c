@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -96,6 +97,12 @@ int clinux_poll(int descriptor, short events, int timeout_ms) {
 uint64_t clinux_monotonic_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+uint64_t clinux_monotonic_coarse_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
@@ -347,6 +354,21 @@ int clinux_affinity_pin(int cpu) {
     CPU_FREE(set);
     return result;
 }
+
+int clinux_memory_policy(void) {
+    int mode = 0;
+    if (syscall(SYS_get_mempolicy, &mode, NULL, 0, NULL, 0) < 0) return -errno;
+    return mode;
+}
+
+int clinux_move_pages(const uintptr_t *pages, const int *nodes, int *status, unsigned long count) {
+    const int flags = nodes ? 1 << 1 : 0; // MPOL_MF_MOVE: pages that nobody else maps
+    RETURN_RESULT(syscall(SYS_move_pages, 0, count, pages, nodes, status, flags));
+}
+
+int clinux_allocation_size(void *allocation) { return (int)malloc_usable_size(allocation); }
+
+void clinux_allocator_trim(void) { malloc_trim(0); }
 
 int clinux_futex_wait(uint32_t *word, uint32_t expected, uint64_t deadline_ns) {
     struct timespec deadline = {.tv_sec = (time_t)(deadline_ns / 1000000000u),

@@ -204,6 +204,15 @@ struct WatcherState: OptionSet {
         unsafe header.pointee.emptyLeaves = 0
     }
 
+    /// Where the leaves lie.
+    var memory: [MemoryRange] {
+        (0..<Int(leafCount)).compactMap { index in
+            guard let leaf = unsafe header.pointee.directory[index] else { return nil }
+            return MemoryRange(
+                start: UInt(bitPattern: leaf), byteCount: Self.leafCapacity * MemoryLayout<WatcherSlot>.stride)
+        }
+    }
+
     /// Calls `body` for each live watcher. The body may not end any.
     func forEach(_ body: (CInt, WatcherReference) -> Void) {
         for leaf in 0..<CInt(leafCount) where unsafe header.pointee.populations[Int(leaf)] > 0 {

@@ -6,6 +6,12 @@ public enum LoopGroupError: Error, Sendable, CustomStringConvertible {
     case invalidThreads(Int)
     /// A bounded mailbox holds at least one task. Contract M3.
     case invalidCapacity(Int)
+    /// A placement asks for a CPU that the process may not use. Contract G2.
+    case unusableCPU(Int)
+    /// A placement lists no CPU. Contract G2.
+    case noCPUs
+    /// A placement's closure threw. Contract G2.
+    case placement(any Error)
     /// A thread could not be made or pinned. All others were undone. Contract G1.
     case thread(shard: Int, SystemError)
     /// A shard's loop could not be made. All others were undone. Contract G1.
@@ -21,6 +27,9 @@ public enum LoopGroupError: Error, Sendable, CustomStringConvertible {
         switch self {
         case .invalidThreads(let count): "a group cannot have \(count) threads (1 to \(Router.shardLimit))"
         case .invalidCapacity(let count): "a mailbox cannot be bounded at \(count) tasks"
+        case .unusableCPU(let cpu): "CPU \(cpu) is not one that this process may use"
+        case .noCPUs: "there is no CPU to place a shard on"
+        case .placement(let error): "placement: \(error)"
         case .thread(let shard, let error): "thread of shard \(shard): \(error)"
         case .loop(let shard, let error): "loop of shard \(shard): \(error)"
         case .start(let shard, let error): "start of shard \(shard): \(error)"

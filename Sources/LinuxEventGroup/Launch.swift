@@ -1,19 +1,78 @@
 internal import CLinux
 internal import LinuxEvent
+internal import Synchronization
 
-/// How a group's threads start together: all loops are made before any start block runs, and no shard runs before all
+/// How a group's threads start together: all shards are made before any start block runs, and no shard runs before all
 /// blocks have returned. Contract G1.
+///
+/// Each shard is made by its own thread, so that what it consists of lies on its own memory node. Contract G3.
 final class Launch: Sendable {
-    let group: LoopGroup
+    let plan: Plan
+    let mailboxCapacity: Int?
     let start: @Sendable (Shard) throws -> Void
-    let loops: Rendezvous
+    let making: Rendezvous
     let blocks: Rendezvous
+    /// Open once all threads have come to their end.
+    let running: Latch
+    private let state: Locked<State>
 
-    init(group: LoopGroup, start: @escaping @Sendable (Shard) throws -> Void) {
-        self.group = group
+    private struct State {
+        var cores: [ShardCore?]
+        var threads: [UInt] = []
+        var group: LoopGroup?
+    }
+
+    init(plan: Plan, mailboxCapacity: Int?, start: @escaping @Sendable (Shard) throws -> Void) {
+        self.plan = plan
+        self.mailboxCapacity = mailboxCapacity
         self.start = start
-        loops = Rendezvous(group.count)
-        blocks = Rendezvous(group.count)
+        let count = plan.shards.count
+        making = Rendezvous(count)
+        blocks = Rendezvous(count)
+        running = Latch(count)
+        state = Locked(State(cores: [ShardCore?](repeating: nil, count: count)))
+    }
+
+    /// To be joined.
+    var threads: [UInt] { state.withLock { $0.threads } }
+
+    /// The group, for those who have come through `making`.
+    var group: LoopGroup? { state.withLock { $0.group } }
+
+    func add(_ core: ShardCore) { state.withLock { $0.cores[core.index] = core } }
+
+    /// Starts the threads, and returns what they have made; they wait for `runBlocks`. Or undoes all, and throws.
+    func makeShards(name: String) throws(LoopGroupError) -> [ShardCore] {
+        Memory.forgetUnused()
+        for place in plan.shards {
+            let context = unsafe Unmanaged.passRetained(ShardThread(place, self))
+            var handle: UInt = 0
+            let result = unsafe clinux_thread_start(
+                &handle, "\(name)-\(place.shard)", { unsafe ShardThread.main($0) }, context.toOpaque())
+            if result == 0 {
+                state.withLock { $0.threads.append(handle) }
+            } else {
+                unsafe context.release()
+                making.fail(.thread(shard: place.shard, SystemError(call: "pthread_create", code: -result)))
+                running.countDown()
+            }
+        }
+        guard let failure = making.outcome() else { return state.withLock { $0.cores.compactMap { $0 } } }
+        making.letGo()
+        running.wait()
+        for thread in threads { _ = clinux_thread_join(thread) }
+        throw failure
+    }
+
+    /// Lets all threads run their start blocks. If one throws, all are on their way to their end.
+    func runBlocks(of group: LoopGroup) -> LoopGroupError? {
+        state.withLock { $0.group = group }
+        making.letGo()
+        let failure = blocks.outcome()
+        // The threads have taken their references by now.
+        state.withLock { $0.group = nil }
+        blocks.letGo()
+        return failure
     }
 }
 
@@ -41,51 +100,58 @@ final class Rendezvous: Sendable {
         arrived.countDown()
     }
 
-    /// The first failure, if any, once all have arrived; and lets them go.
-    func conclude() -> LoopGroupError? {
+    /// The first failure, if any, once all have arrived. They wait for `letGo`.
+    func outcome() -> LoopGroupError? {
         arrived.wait()
-        defer { decided.countDown() }
         return failure.withLock { $0 }
     }
+
+    func letGo() { decided.countDown() }
 }
 
 /// The body of a shard's thread.
 final class ShardThread: Sendable {
-    private let core: ShardCore
+    private let place: Plan.Place
     private let launch: Launch
 
-    init(core: ShardCore, launch: Launch) {
-        self.core = core
+    init(_ place: Plan.Place, _ launch: Launch) {
+        self.place = place
         self.launch = launch
     }
 
     static func main(_ context: UnsafeMutableRawPointer?) {
         guard let context = unsafe context else { return }
-        let group = unsafe Unmanaged<ShardThread>.fromOpaque(context).takeRetainedValue().run()
-        group.threadEnded()
+        let thread = unsafe Unmanaged<ShardThread>.fromOpaque(context).takeRetainedValue()
+        thread.run()
+        thread.launch.running.countDown()
     }
 
     /// Everything of the shard's is gone when it returns.
-    private func run() -> LoopGroup {
-        let group = launch.group
+    private func run() {
+        var made: (core: ShardCore, loop: Loop)?
+        let areAllMade = launch.making.rendezvous(on: place.shard) { () throws(LoopGroupError) in made = try make() }
+        guard areAllMade, let (core, loop) = made, let group = launch.group else { return }
+        made = nil
         core.counters.value.cpuTime.start()
         defer { core.counters.value.cpuTime.end() }
-        var loop: Loop?
-        let areAllMade = launch.loops.rendezvous(on: core.index) { () throws(LoopGroupError) in
-            // First the CPU, then memory of its node, then everything that allocates.
-            let pinned = clinux_affinity_pin(CInt(core.placement.cpu))
-            if pinned < 0 {
-                throw .thread(shard: core.index, SystemError(call: "sched_setaffinity", code: -pinned))
-            }
+        Shard(core: core, loop: loop, group: group).live(launch)
+    }
+
+    /// First the CPU, then memory of its node, then everything that allocates. Contract G3.
+    private func make() throws(LoopGroupError) -> (core: ShardCore, loop: Loop) {
+        if let cpu = place.cpu {
+            do throws(SystemError) { try Affinity.pin(to: cpu) } catch { throw .thread(shard: place.shard, error) }
             Memory.preferLocal()
-            do throws(LoopError) { loop = try Loop() } catch { throw .loop(shard: core.index, error) }
-            if let loop { core.setWaker(loop.waker) }
         }
-        if areAllMade, let loop {
-            Shard(core: core, loop: loop, group: group).live(launch)
-        } else {
-            core.reach(.stopped)
+        let core = ShardCore(place, capacity: launch.mailboxCapacity)
+        core.counters.value.cpu.store(place.cpu ?? -1, ordering: .relaxed)
+        let loop: Loop
+        do throws(LoopError) { loop = try Loop() } catch { throw .loop(shard: place.shard, error) }
+        core.setWaker(loop.waker)
+        launch.add(core)
+        if let node = place.node, launch.plan.topology.nodesWithMemory.contains(node) {
+            Memory.bringHome(core.memory + loop.memory, to: node)
         }
-        return group
+        return (core, loop)
     }
 }

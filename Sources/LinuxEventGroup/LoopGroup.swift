@@ -20,28 +20,46 @@ public final class LoopGroup: Sendable {
     private let router: Router
     private let running: Latch
     /// Threads that nobody has joined yet.
-    private let threads = Locked<[UInt]>([])
+    private let threads: Locked<[UInt]>
     private let failures = Locked<[Int: LoopError]>([:])
 
-    /// Starts the shards: all, or none. Returns when the start block has returned on every one. Contract G1.
+    /// Starts as many shards as the process can make use of, or `threads`, with CPUs by the placement: all, or none.
+    ///
+    /// As `LoopGroup(plan: LoopGroup.plan(threads:placement:))`, where the other parameters are described.
+    /// - Throws: what `plan` throws, or what failed first, and on which shard. Contract G1.
+    public convenience init(
+        threads: Int? = nil, placement: Placement = .automatic, mailboxCapacity: Int? = nil, name: String = "shard",
+        start: @escaping @Sendable (_ shard: Shard) throws -> Void = { _ in }
+    ) throws(LoopGroupError) {
+        try self.init(
+            plan: Self.plan(threads: threads, placement: placement), mailboxCapacity: mailboxCapacity, name: name,
+            start: start)
+    }
+
+    /// Starts the shards of a plan: all, or none. Returns when the start block has returned on every one. Contract G1.
     ///
     /// - Parameters:
-    ///   - threads: how many; nil takes one per CPU that this process may run on.
+    ///   - plan: how many shards, and where; made before, on a thread that may use the same CPUs.
     ///   - mailboxCapacity: tasks on their way to one shard, beyond which a post is refused; nil for no bound.
     ///   - name: threads are called "name-0", "name-1", …, cut to 15 bytes.
     ///   - start: runs on each shard's thread before this returns. If it throws on one, all are undone.
     /// - Throws: what failed first, and on which shard.
     public init(
-        threads: Int? = nil, mailboxCapacity: Int? = nil, name: String = "shard",
+        plan: Plan, mailboxCapacity: Int? = nil, name: String = "shard",
         start: @escaping @Sendable (_ shard: Shard) throws -> Void = { _ in }
     ) throws(LoopGroupError) {
         if let mailboxCapacity, mailboxCapacity < 1 { throw .invalidCapacity(mailboxCapacity) }
-        let plan = try Plan(threads: threads)
-        self.plan = plan
-        cores = Cores(plan.shards.map { ShardCore(index: $0.shard, placement: $0, capacity: mailboxCapacity) })
+        let launch = Launch(plan: plan, mailboxCapacity: mailboxCapacity, start: start)
+        cores = Cores(try launch.makeShards(name: name))
+        threads = Locked(launch.threads)
+        running = launch.running
         router = Router(shards: plan.shards.count)
-        running = Latch(plan.shards.count)
-        try launch(Launch(group: self, start: start), name: name)
+        self.plan = plan
+        if let failure = launch.runBlocks(of: self) {
+            running.wait()
+            join()
+            throw failure
+        }
     }
 
     /// A dropped group runs on, and this runs when the last of its threads has let go of it, on that thread maybe: so
@@ -78,32 +96,6 @@ public final class LoopGroup: Sendable {
     }
 
     func owns(_ core: ShardCore) -> Bool { core.index < cores.count && cores[core.index] === core }
-
-    // MARK: Starting
-
-    private func launch(_ launch: Launch, name: String) throws(LoopGroupError) {
-        for core in cores {
-            let context = unsafe Unmanaged.passRetained(ShardThread(core: core, launch: launch))
-            var handle: UInt = 0
-            let result = unsafe clinux_thread_start(
-                &handle, "\(name)-\(core.index)", { unsafe ShardThread.main($0) }, context.toOpaque())
-            if result == 0 {
-                threads.withLock { $0.append(handle) }
-            } else {
-                unsafe context.release()
-                launch.loops.fail(.thread(shard: core.index, SystemError(call: "pthread_create", code: -result)))
-                running.countDown()
-            }
-        }
-        // No thread goes on to the blocks unless all loops are made.
-        guard let failure = launch.loops.conclude() ?? launch.blocks.conclude() else { return }
-        running.wait()
-        join()
-        throw failure
-    }
-
-    /// A shard's thread has come to its end.
-    func threadEnded() { running.countDown() }
 
     // MARK: Stopping
 
@@ -147,7 +139,7 @@ public final class LoopGroup: Sendable {
         return report(since: start)
     }
 
-    private func refuseOnShard() throws(LoopGroupError) {
+    func refuseOnShard() throws(LoopGroupError) {
         if let shard = Shard.current, shard.group === self { throw .calledOnShard }
     }
 

@@ -5,8 +5,10 @@ internal import Synchronization
 public struct ShardMetrics: Hashable, Sendable {
     /// The shard's number, from 0.
     public let shard: Int
-    /// The CPU that its thread is pinned to.
-    public let cpu: Int
+    /// The CPU that its thread is pinned to now; nil for a thread that is not pinned.
+    public let cpu: Int?
+    /// How often the thread was pinned anew, because someone had changed what it may run on, or had taken its CPU away.
+    public let affinityRepairs: UInt64
     /// Turns of its loop.
     public let turns: UInt64
     /// Events of descriptors that the shard watches.
@@ -51,6 +53,9 @@ struct ShardCounters: ~Copyable, Sendable {
     let backlog = Atomic<UInt64>(0)
     let watchers = Atomic<Int>(0)
     let wakesSent = Atomic<UInt64>(0)
+    /// As it is now; -1 for none.
+    let cpu = Atomic<Int>(-1)
+    let affinityRepairs = Atomic<UInt64>(0)
     let cpuTime = ThreadClock()
 }
 
@@ -83,9 +88,16 @@ struct ThreadClock: ~Copyable, Sendable {
 }
 
 extension ShardCore {
+    /// The CPU that the shard's thread is pinned to now.
+    var cpu: Int? {
+        let cpu = counters.value.cpu.load(ordering: .relaxed)
+        return cpu < 0 ? nil : cpu
+    }
+
     var metrics: ShardMetrics {
         ShardMetrics(
-            shard: index, cpu: placement.cpu, turns: counters.value.turns.load(ordering: .relaxed),
+            shard: index, cpu: cpu, affinityRepairs: counters.value.affinityRepairs.load(ordering: .relaxed),
+            turns: counters.value.turns.load(ordering: .relaxed),
             events: counters.value.events.load(ordering: .relaxed),
             tasks: counters.value.tasks.load(ordering: .relaxed),
             sleeps: counters.value.sleeps.load(ordering: .relaxed),

@@ -1,3 +1,4 @@
+internal import LinuxEvent
 internal import Synchronization
 
 /// Where the nodes that one shard posts with come home to, so that a post costs no allocation for its node.
@@ -14,6 +15,9 @@ final class NodePool: Sendable {
     private static let slabCapacity = 256
 
     init(origin: Int) { self.origin = UInt32(origin) }
+
+    /// Where the nodes lie.
+    var memory: [MemoryRange] { slabs.withLock { $0.map(\.memory) } }
 
     deinit { slabs.withLock { slabs in for slab in slabs { slab.free() } } }
 

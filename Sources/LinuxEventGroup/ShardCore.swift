@@ -7,7 +7,7 @@ internal import Synchronization
 /// - Threads: any, except where a member says otherwise.
 final class ShardCore: Sendable {
     let index: Int
-    let placement: Plan.Placement
+    let place: Plan.Place
     let mailbox = Mailbox()
     let credits: Credits
     let pool: NodePool
@@ -28,9 +28,9 @@ final class ShardCore: Sendable {
     /// Values that had to die here and could not: the shard had ended.
     let valuesLeaked = Atomic<Int>(0)
 
-    init(index: Int, placement: Plan.Placement, capacity: Int?) {
-        self.index = index
-        self.placement = placement
+    init(_ place: Plan.Place, capacity: Int?) {
+        index = place.shard
+        self.place = place
         credits = Credits(limit: capacity)
         pool = NodePool(origin: index)
     }

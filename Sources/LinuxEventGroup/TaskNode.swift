@@ -1,3 +1,5 @@
+internal import LinuxEvent
+
 /// What a shard runs: a closure that gets the shard it runs on.
 public typealias ShardTask = (_ shard: Shard) -> Void
 
@@ -39,6 +41,7 @@ public typealias ShardTask = (_ shard: Shard) -> Void
     /// Linked nodes in one piece of memory, for a shard's pool.
     struct Slab: Sendable {
         let first: TaskNode
+        let memory: MemoryRange
 
         init(_ count: Int, origin: UInt32) {
             let memory = UnsafeMutablePointer<Storage>.allocate(capacity: count)
@@ -47,6 +50,7 @@ public typealias ShardTask = (_ shard: Shard) -> Void
                 unsafe (memory + index).initialize(to: Storage(next: next, origin: origin))
             }
             first = TaskNode(bits: UInt(bitPattern: memory))
+            self.memory = MemoryRange(start: first.bits, byteCount: count * MemoryLayout<Storage>.stride)
         }
 
         func free() { unsafe first.pointer.deallocate() }

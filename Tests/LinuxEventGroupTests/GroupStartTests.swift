@@ -9,17 +9,7 @@ extension LinuxEventGroupSuite {
     @Suite("G1 Start")
     struct GroupStartTests {
         /// The CPUs that the calling thread may run on, by the kernel's list.
-        private static var usableCPUs: [Int] {
-            KernelThread.own.map { expand($0.cpus) } ?? []
-        }
-
-        /// "0-2,5" as numbers.
-        private static func expand(_ list: String) -> [Int] {
-            list.split(separator: ",").flatMap { part -> [Int] in
-                let ends = part.split(separator: "-").compactMap { Int($0) }
-                return ends.count == 2 ? Array(ends[0]...ends[1]) : ends
-            }
-        }
+        private static var usableCPUs: [Int] { KernelThread.own?.cpuNumbers ?? [] }
 
         // MARK: All
 
@@ -36,8 +26,8 @@ extension LinuxEventGroupSuite {
                 #expect(found.map(\.cpus) == (0..<threads).map { "\(cpus[$0 % cpus.count])" })
                 #expect(group.plan.shards.map(\.cpu) == (0..<threads).map { cpus[$0 % cpus.count] })
                 #expect(group.metrics.map(\.cpu) == group.plan.shards.map(\.cpu))
-                for placement in group.plan.shards {
-                    #expect("\(group.plan)".contains("shard \(placement.shard): CPU \(placement.cpu)"))
+                for place in group.plan.shards {
+                    #expect("\(group.plan)".contains("shard \(place.shard): CPU \(place.cpu!)"))
                 }
             }
         }

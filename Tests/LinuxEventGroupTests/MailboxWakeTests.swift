@@ -24,7 +24,7 @@ extension LinuxEventGroupSuite {
             try withGroup(threads: 2) { group in
                 switch poster {
                 case .onAnotherCPU, .onItsCPU:
-                    let shardCPU = group.plan.shards[0].cpu
+                    let shardCPU = try #require(group.plan.shards[0].cpu)
                     let others = group.plan.usableCPUs.filter { $0 != shardCPU }
                     let cpu = poster == .onItsCPU ? shardCPU : others.first ?? shardCPU
                     Threads.spawn {

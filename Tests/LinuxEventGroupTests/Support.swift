@@ -79,6 +79,14 @@ struct KernelThread {
     /// Bit n - 1 stands for signal n.
     let blockedSignals: UInt64
 
+    /// `cpus` as numbers.
+    var cpuNumbers: [Int] {
+        cpus.split(separator: ",").flatMap { part -> [Int] in
+            let ends = part.split(separator: "-").compactMap { Int($0) }
+            return ends.count == 2 ? Array(ends[0]...ends[1]) : ends
+        }
+    }
+
     static var all: [KernelThread] { Files.names(in: "/proc/self/task").compactMap { KernelThread(task: $0) } }
 
     /// The calling thread.
@@ -102,6 +110,19 @@ struct KernelThread {
         cpus = fields["Cpus_allowed_list"] ?? ""
         blockedSignals = UInt64(fields["SigBlk"] ?? "", radix: 16) ?? 0
     }
+}
+
+extension MachineTree {
+    /// What is read from it, while it is there.
+    func topology(_ affinity: [Int]) throws(LoopGroupError) -> Topology {
+        defer { withExtendedLifetime(self) {} }
+        return try Topology(root: root, affinity: affinity)
+    }
+}
+
+/// Says which error came where another was expected.
+func unexpected(_ error: (any Error)?, sourceLocation: SourceLocation = #_sourceLocation) {
+    Issue.record("\(String(describing: error))", sourceLocation: sourceLocation)
 }
 
 // MARK: Waiting

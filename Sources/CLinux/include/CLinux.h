@@ -59,6 +59,8 @@ int clinux_accept4(int descriptor, struct sockaddr *address, socklen_t *length, 
 int clinux_poll(int descriptor, short events, int timeout_ms);
 
 uint64_t clinux_monotonic_ns(void);
+/// As of the last tick, some milliseconds ago at most: half the price.
+uint64_t clinux_monotonic_coarse_ns(void);
 
 // MARK: signals. Sets are words: bit n - 1 stands for signal n, as in /proc/PID/status.
 
@@ -137,6 +139,18 @@ int clinux_clock_ns(int clock, uint64_t *nanoseconds);
 int clinux_affinity_get(int *cpus, int capacity);
 /// Binds the calling thread to one CPU.
 int clinux_affinity_pin(int cpu);
+
+// MARK: memory nodes, by the kernel's own calls, so that they can be asked without libnuma
+
+/// The calling thread's memory policy, one of MPOL_*; 0 is the default, which is local.
+int clinux_memory_policy(void);
+/// Asks on which node each page lies, or with `nodes` moves it there: a number or -errno each in `status`.
+int clinux_move_pages(const uintptr_t *pages, const int *nodes, int *status, unsigned long count);
+
+/// How many bytes malloc(3) gave for an allocation: its size, rounded up.
+int clinux_allocation_size(void *allocation);
+/// Gives all pages that hold nothing back to the kernel, those in the middle of heaps too.
+void clinux_allocator_trim(void);
 
 /// futex(2), private: waits while `*word == expected`, at most until the absolute deadline (0: without limit).
 int clinux_futex_wait(uint32_t *word, uint32_t expected, uint64_t deadline_ns);

@@ -28,14 +28,15 @@ final class Reporter {
             let events = rate(new.events, old.events), tasks = rate(new.tasks, old.tasks)
             let wakes = rate(new.wakesSent, old.wakesSent)
             let busy = (Double(new.busyNanoseconds &- old.busyNanoseconds) / seconds / 1e7).fixed(1)
+            let cpu = new.cpu.map(String.init) ?? "-"
             switch form {
             case .table:
-                let columns = [("\(new.shard)", 7), ("\(new.cpu)", 6), ("\(open)", 8), (events, 12), (tasks, 12)]
+                let columns = [("\(new.shard)", 7), (cpu, 6), ("\(open)", 8), (events, 12), (tasks, 12)]
                 let row = columns.map { $0.padded(to: $1) }.joined()
                 complain(row + wakes.padded(to: 12) + (busy + " %").padded(to: 9))
             case .lines:
                 say(
-                    "seconds=\(start.duration(to: now).seconds.fixed(1)) shard=\(new.shard) cpu=\(new.cpu)"
+                    "seconds=\(start.duration(to: now).seconds.fixed(1)) shard=\(new.shard) cpu=\(cpu)"
                         + " connections=\(open) events_per_second=\(events) tasks_per_second=\(tasks)"
                         + " wakes_per_second=\(wakes) busy_percent=\(busy)")
             case .none: break
@@ -49,7 +50,8 @@ final class Reporter {
     func json(_ counters: [Int: EchoCounters]) -> String {
         let shards = group.metrics.map { shard in
             let echo = counters[shard.shard] ?? EchoCounters()
-            return "{\"shard\":\(shard.shard),\"cpu\":\(shard.cpu),\"connections\":\(echo.accepted)"
+            let cpu = shard.cpu.map(String.init) ?? "null"
+            return "{\"shard\":\(shard.shard),\"cpu\":\(cpu),\"connections\":\(echo.accepted)"
                 + ",\"receives\":\(echo.receives),\"bytes\":\(echo.bytes),\"events\":\(shard.events)"
                 + ",\"tasks\":\(shard.tasks),\"wakes\":\(shard.wakesSent)}"
         }

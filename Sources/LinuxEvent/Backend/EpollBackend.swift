@@ -69,6 +69,11 @@ struct EpollBackend: ~Copyable {
         unsafe header.deallocate()
     }
 
+    var memory: [MemoryRange] {
+        let byteCount = unsafe header.pointee.capacity * MemoryLayout<epoll_event>.stride
+        return unsafe [MemoryRange(start: UInt(bitPattern: header.pointee.events), byteCount: byteCount)]
+    }
+
     /// The event at `index` of the batch.
     @inline(__always)
     func event(_ index: Int) -> (events: UInt32, token: Token) {

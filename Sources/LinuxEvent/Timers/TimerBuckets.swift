@@ -36,6 +36,11 @@
         unsafe heads.deallocate()
     }
 
+    var memory: MemoryRange {
+        unsafe MemoryRange(
+            start: UInt(bitPattern: heads), byteCount: (Self.levels * 64 + 1) * MemoryLayout<Head>.stride)
+    }
+
     @inline(__always) private var occupied: UInt16 { unsafe header.pointee.occupied }
 
     @inline(__always)

@@ -13,6 +13,8 @@ final class TimerQueue {
     // Constants over raw memory, both: variables would be checked for exclusive access at every step.
     private let store = TimerStore()
     private let buckets = TimerBuckets()
+
+    var memory: [MemoryRange] { store.memory + [buckets.memory] }
     /// No live timer outside `due` and the overdue list has a deadline at or before this.
     private var base: UInt64 = Instant.now.nanoseconds
     private var lastOrder: UInt64 = 0

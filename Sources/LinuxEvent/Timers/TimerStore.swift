@@ -74,6 +74,15 @@ struct TimerIndex: Hashable {
     @inline(__always) private var chunkCount: Int { unsafe header.pointee.chunkCount }
     @inline(__always) private var withRoom: Int { unsafe header.pointee.withRoom }
 
+    /// Where the chunks lie.
+    var memory: [MemoryRange] {
+        (0..<chunkCount).compactMap { index in
+            guard let nodes = unsafe chunks[index].nodes else { return nil }
+            return MemoryRange(
+                start: UInt(bitPattern: nodes), byteCount: Self.chunkCapacity * MemoryLayout<TimerNode>.stride)
+        }
+    }
+
     /// The node at an index that is known to be allocated.
     @inline(__always)
     subscript(index: TimerIndex) -> TimerReference {
