@@ -89,14 +89,16 @@ final class WatcherSet {
             // The old watcher's file was closed and its number is another file's now: Contract W9.
             if result == -ENOENT { result = backend.add(descriptor, new.kernelMask, token) }
         } else {
-            if isReplacement { _ = backend.remove(descriptor) }
+            // Only what was there is put back if the new one is refused: the number may be another file's by now.
+            let isRemoved = isReplacement && backend.remove(descriptor) == 0
             result = backend.add(descriptor, new.kernelMask, token)
-            // A copy of the file was given the number of a descriptor that was closed unwatched (dup2): the
-            // kernel's entry is still there.
-            if result == -EEXIST, !traits.contains(.exclusive) {
-                result = backend.modify(descriptor, new.kernelMask, token)
+            // A copy of the file was given the number of a descriptor that was closed unwatched (dup2): the kernel's
+            // entry is still there. It may be exclusive, and then it cannot be modified.
+            if result == -EEXIST {
+                _ = backend.remove(descriptor)
+                result = backend.add(descriptor, new.kernelMask, token)
             }
-            if result < 0, isReplacement, !old.state.contains(.parked) {
+            if result < 0, isRemoved {
                 _ = backend.add(descriptor, old.presentMask, Token(descriptor, old.generation))
             }
         }
@@ -237,7 +239,8 @@ final class WatcherSet {
             throw .system(SystemError(call: "epoll_ctl ADD", code: EINVAL))
         }
         let token = Token(descriptor, slot.value.generation)
-        _ = backend.remove(descriptor)
+        // If it is not there, the number is another file's by now, which must not be added. Contract W9.
+        try check("epoll_ctl DEL", backend.remove(descriptor))
         let result = backend.add(descriptor, slot.value.wantedMask, token)
         if result < 0 { _ = backend.add(descriptor, slot.value.kernelMask, token) }
         try check("epoll_ctl ADD", result)
