@@ -112,7 +112,10 @@ final class WatcherSet {
         table.populate(descriptor)
         count += 1
         if traits.contains(.internal) { internalCount += 1 }
-        if !isInTurn { releaseRetired() }
+        if !isInTurn {
+            releaseRetired()
+            tellReleases()
+        }
         return Watcher(set: self, descriptor: descriptor, generation: new.generation)
     }
 
@@ -130,7 +133,10 @@ final class WatcherSet {
             _ = backend.remove(descriptor)
         }
         end(descriptor, slot)
-        if !isInTurn { finishTurn() }
+        if !isInTurn {
+            finishTurn()
+            tellReleases()
+        }
     }
 
     /// Forgets a watcher. Its record lives on until the callback that may be running has returned.
@@ -164,6 +170,11 @@ final class WatcherSet {
         }
         if retired.value.isEmpty { pending.remove(.releases) }
         isReleasing = false
+    }
+
+    /// Outside of a turn: what is over the budget is work of the next one. Contract L6.
+    private func tellReleases() {
+        if hasReleases { outer?.tell(hasWork: true) }
     }
 
     /// One of the descriptors that the set itself consists of. Contract E3.
@@ -318,9 +329,10 @@ final class WatcherSet {
         isInTurn = false
     }
 
-    /// Records wait for their release, over the budget of the last turn.
+    /// Records wait for their release, over the budget of the last turn. Not while a release is running: it will go on
+    /// when the user code that it runs returns, and a turn that this code makes could do nothing for it.
     @inline(__always)
-    var hasReleases: Bool { pending.contains(.releases) }
+    var hasReleases: Bool { pending.contains(.releases) && !isReleasing }
 
     @inline(never)
     private func handlePending() {
