@@ -34,6 +34,7 @@ struct Fixture {
             "waker-cost": wakerCost,
             "hold": holdDescriptors,
             "storm": storm,
+            "storm-halves": stormHalves,
             "fan-out": fanOut,
             "coalesce": coalesce,
             "realtime": realTime,
@@ -46,6 +47,8 @@ struct Fixture {
             "refused": refused,
             "owned": owned,
             "end-of-loop": endOfLoop,
+            "senders": senders,
+            "release-at-end": releaseAtEnd,
             "budget": signalBudget,
             "run-until": runUntil,
             "open-thread": openThread,
@@ -54,8 +57,13 @@ struct Fixture {
             "child-before": childBefore,
             "child-status": childStatus,
             "child-handle": childHandle,
+            "child-core": childCore,
+            "child-vanishing": childVanishing,
+            "child-sharing": childSharing,
             "child-crowd": childCrowd,
             "forked": forked,
+            "forked-end": forkedEnd,
+            "child-end": childEnd,
         ]
     }
 }
