@@ -271,6 +271,32 @@ extension LinuxEventSuite {
             try expectQuiet(loop)
         }
 
+        @Test("D6 readiness that one callback turns off is not told, though the same handler is asked for by another")
+        func reasonIsLookedUp() throws {
+            let loop = try Loop()
+            let calls = Calls()
+            let first = Pipe.readable()
+            let second = Sockets.unixPair()
+            IO.write(second.far)
+            var target: Watcher?
+            try loop.watch(
+                first.reader,
+                read: { _, fd, _ in
+                    calls.add("first")
+                    IO.drain(fd)
+                    #expect(throws: Never.self) { try target?.disableRead() }
+                })
+            target = try loop.watch(second.near, read: calls.handler("second"), readHangup: true)
+            try pump(loop, 3)
+            #expect(target?.interest == [.readHangup])
+            #expect(calls.names == ["first"])
+            shutdown(second.far, CInt(SHUT_WR))
+            try pump(loop)
+            #expect(calls.names == ["first", "second"])
+            target?.cancel()
+            try expectQuiet(loop)
+        }
+
         @Test(
             "D6 no callback runs for a watcher that an earlier one ended: 64 pipes, each callback ends a random other")
         func randomVictims() throws {
