@@ -442,6 +442,24 @@ extension LinuxEventSuite.WatchTests {
         withExtendedLifetime(held) {}
     }
 
+    @Test(
+        "W9 a rebuild that cannot take a watcher is not used, and the old set serves on",
+        .enabled(if: Strace.works, "strace cannot trace here"))
+    func rebuildInPart() throws {
+        var failed = 0
+        var completed = 0
+        // From the call after the last watch on.
+        for occurrence in 7...24 where completed < 3 {
+            let outcome = try Strace.inject("epoll_ctl:error=ENOMEM:when=\(occurrence)", "rebuild-in-part")
+            #expect(outcome.exitCode == 0, "\(occurrence): \(outcome)")
+            if outcome.exitCode != 0 { return }
+            if outcome.output.contains("not this one") { continue }
+            if outcome.output.contains("rebuilds 0") { failed += 1 } else { completed += 1 }
+        }
+        #expect(failed >= 5, "no rebuild was made to fail")
+        #expect(completed == 3, "no rebuild was left alone")
+    }
+
     @Test("W9 under attack the set is rebuilt at most once a second")
     func attack() throws {
         let loop = try Loop()

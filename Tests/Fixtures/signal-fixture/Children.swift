@@ -381,15 +381,7 @@ extension Fixture {
         report.expect(watcher.isActive, "and in its table")
     }
 
-    private static func start(_ script: String) -> pid_t {
-        var pid: pid_t = 0
-        let texts = ["sh", "-c", script]
-        var words: [UnsafeMutablePointer<CChar>?] = texts.map { strdup($0) } + [nil]
-        let result = posix_spawn(&pid, "/bin/sh", nil, nil, &words, environ)
-        for word in words { free(word) }
-        if result != 0 { fatalError("test preparation: posix_spawn: \(result)") }
-        return pid
-    }
+    private static func start(_ script: String) -> pid_t { startChild(script) }
 
     /// Turns until a condition holds, ten seconds at most.
     private static func turn(_ loop: Loop, until holds: () -> Bool) {
@@ -418,4 +410,15 @@ extension Fixture {
         }
         return count
     }
+}
+
+/// A child that runs a script.
+func startChild(_ script: String) -> pid_t {
+    var pid: pid_t = 0
+    let texts = ["sh", "-c", script]
+    var words: [UnsafeMutablePointer<CChar>?] = texts.map { strdup($0) } + [nil]
+    let result = posix_spawn(&pid, "/bin/sh", nil, nil, &words, environ)
+    for word in words { free(word) }
+    if result != 0 { fatalError("test preparation: posix_spawn: \(result)") }
+    return pid
 }

@@ -34,7 +34,7 @@ struct Fixture {
             "waker-cost": wakerCost,
             "hold": holdDescriptors,
             "storm": storm,
-            "storm-halves": stormHalves,
+            "rebuild-in-part": rebuildInPart,
             "fan-out": fanOut,
             "coalesce": coalesce,
             "realtime": realTime,

@@ -8,7 +8,7 @@ private func isBlocked(_ number: CInt) -> Bool {
     return sigismember(&set, number) == 1
 }
 
-private func blockedSignals() -> Set<CInt> { Set((1...64).filter { isBlocked(CInt($0)) }.map { CInt($0) }) }
+func blockedSignals() -> Set<CInt> { Set((1...64).filter { isBlocked(CInt($0)) }.map { CInt($0) }) }
 
 /// The SIGRTMIN macro of glibc is a call.
 private let realTimeSignal = CInt(40)

@@ -57,30 +57,6 @@ func storm(_ report: Report) throws {
     report.expect(fired >= deadline, "a timer came early")
 }
 
-/// L7: the same storm, and wait() alone; then how many turns run() makes of it.
-func stormHalves(_ report: Report) throws {
-    let loop = try Loop()
-    try pump(loop)
-    var action = sigaction()
-    action.__sigaction_handler.sa_handler = { _ in }
-    sigaction(SIGALRM, &action, nil)
-    var every = itimerval()
-    every.it_interval.tv_usec = 1_000
-    every.it_value.tv_usec = 1_000
-    setitimer(CInt(ITIMER_REAL.rawValue), &every, nil)
-    for _ in 0..<3 {
-        let start = monotonic()
-        try loop.wait(timeout: .milliseconds(50))
-        let passed = monotonic() - start
-        report.expect(passed >= 50_000_000, "wait() was cut to \(passed) ns")
-        try loop.dispatch()
-    }
-    let turns = loop.statistics.turns
-    loop.after(.milliseconds(100)) { loop, _ in loop.stop() }
-    try loop.run()
-    report.expect(loop.statistics.turns - turns < 10, "\(loop.statistics.turns - turns) turns for one timer")
-}
-
 /// W9: keeps every inherited descriptor open for a while.
 func holdDescriptors(_ report: Report) throws {
     say("holding")
