@@ -67,7 +67,7 @@ final class ObservedProcesses {
     }
 
     func close() {
-        for process in processes.values { process.letGo() }
+        for process in processes.values { process.close() }
     }
 }
 
@@ -140,6 +140,16 @@ final class ObservedProcess {
         let last = observers
         observers = []
         withExtendedLifetime(last) {}
+    }
+
+    /// The loop's end: nobody will be told, and handles that are kept must not keep the handlers. Contract L14.
+    func close() {
+        let last = observers
+        letGo()
+        for observer in last {
+            let handler = observer.finish(.cancelled)
+            withExtendedLifetime(handler) {}
+        }
     }
 
     func isActive(_ observer: Observer) -> Bool {

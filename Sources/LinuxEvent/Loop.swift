@@ -220,8 +220,8 @@ public final class Loop {
             if watchers.isClosed { throw .closed }
             if let outer = watchers.outer { return outer.descriptor }
             let made = try OuterEpoll(watchers.backend)
-            watchers.outer = made
             try timers.keepArmed()
+            watchers.outer = made
             made.tell(hasWork: hasWork)
             return made.descriptor
         }
@@ -254,9 +254,9 @@ public final class Loop {
         guard !watchers.isClosed else { return }
         // Each is taken out first and released after: a release may run user code, which may call this loop.
         let ending = (signals, deferred.value, wakeHandler)
+        watchers.close()  // the first, for it makes every later call refuse
         signals?.close()
         children.close()
-        watchers.close()
         timers.close()
         (signals, deferred.value, wakeHandler, ownWaker) = (nil, DeferredBlocks(), nil, nil)
         withExtendedLifetime(ending) {}

@@ -94,14 +94,16 @@ final class WatcherSet {
             // The old watcher's file was closed and its number is another file's now: Contract W9.
             if result == -ENOENT { result = backend.add(descriptor, new.kernelMask, token) }
         } else {
-            if isReplacement { _ = backend.remove(descriptor) }
+            // Only what was there is put back if the new one is refused: the number may be another file's by now.
+            let isRemoved = isReplacement && backend.remove(descriptor) == 0
             result = backend.add(descriptor, new.kernelMask, token)
-            // A copy of the file was given the number of a descriptor that was closed unwatched (dup2): the
-            // kernel's entry is still there.
-            if result == -EEXIST, !traits.contains(.exclusive) {
-                result = backend.modify(descriptor, new.kernelMask, token)
+            // A copy of the file was given the number of a descriptor that was closed unwatched (dup2): the kernel's
+            // entry is still there. It may be exclusive, and then it cannot be modified.
+            if result == -EEXIST {
+                _ = backend.remove(descriptor)
+                result = backend.add(descriptor, new.kernelMask, token)
             }
-            if result < 0, isReplacement, !old.state.contains(.parked) {
+            if result < 0, isRemoved {
                 _ = backend.add(descriptor, old.presentMask, Token(descriptor, old.generation))
             }
         }
@@ -115,7 +117,10 @@ final class WatcherSet {
         table.populate(descriptor)
         count += 1
         if traits.contains(.internal) { internalCount += 1 }
-        if !isInTurn { releaseRetired() }
+        if !isInTurn {
+            releaseRetired()
+            tellReleases()
+        }
         return Watcher(set: self, descriptor: descriptor, generation: new.generation)
     }
 
@@ -154,7 +159,10 @@ final class WatcherSet {
             _ = backend.remove(descriptor)
         }
         end(descriptor, slot)
-        if !isInTurn { finishTurn() }
+        if !isInTurn {
+            finishTurn()
+            tellReleases()
+        }
     }
 
     /// Forgets a watcher. Its record lives on until the callback that may be running has returned.
@@ -188,6 +196,11 @@ final class WatcherSet {
         }
         if retired.value.isEmpty { pending.remove(.releases) }
         isReleasing = false
+    }
+
+    /// Outside of a turn: what is over the budget is work of the next one. Contract L6.
+    private func tellReleases() {
+        if hasReleases { outer?.tell(hasWork: true) }
     }
 
     /// One of the descriptors that the set itself consists of. Contract E3.
@@ -263,7 +276,8 @@ final class WatcherSet {
             throw .system(SystemError(call: "epoll_ctl ADD", code: EINVAL))
         }
         let token = Token(descriptor, slot.value.generation)
-        _ = backend.remove(descriptor)
+        // If it is not there, the number is another file's by now, which must not be added. Contract W9.
+        try check("epoll_ctl DEL", backend.remove(descriptor))
         let result = backend.add(descriptor, slot.value.wantedMask, token)
         if result < 0 { _ = backend.add(descriptor, slot.value.kernelMask, token) }
         try check("epoll_ctl ADD", result)
@@ -343,9 +357,10 @@ final class WatcherSet {
         isInTurn = false
     }
 
-    /// Records wait for their release, over the budget of the last turn.
+    /// Records wait for their release, over the budget of the last turn. Not while a release is running: it will go on
+    /// when the user code that it runs returns, and a turn that this code makes could do nothing for it.
     @inline(__always)
-    var hasReleases: Bool { pending.contains(.releases) }
+    var hasReleases: Bool { pending.contains(.releases) && !isReleasing }
 
     @inline(never)
     private func handlePending() {

@@ -13,6 +13,24 @@ extension LinuxEventSuite {
         @Test("C1 a child's end is told as it was: code, signal, core; a stop is no end")
         func ends() throws { try expectCase("child-ends") }
 
+        @Test("C1 a core file is told")
+        func core() throws {
+            let outcome = try Fixture.run("child-core")
+            #expect(outcome.exitCode == 0, "\(outcome)")
+            if outcome.output.contains("no core files") { print("C1: this machine leaves no core files") }
+        }
+
+        @Test(
+            "C2 a process that vanishes while it is opened is refused with ESRCH, whatever the kernel says",
+            .enabled(if: Strace.works, "strace cannot trace here"))
+        func vanishing() throws {
+            let outcome = try Strace.inject("pidfd_open:error=EINVAL:when=1", "child-vanishing")
+            #expect(outcome.exitCode == 0, "\(outcome)")
+        }
+
+        @Test("C2 C3 C4 of several observers one that reaps is enough, each may go alone, and handlers go with them")
+        func sharing() throws { try expectCase("child-sharing") }
+
         @Test("C2 a zombie is told in the next turn; one that was waited for, and nobody, are refused")
         func before() throws { try expectCase("child-before") }
 
@@ -32,6 +50,12 @@ extension LinuxEventSuite {
 
         @Test("C4 L5 the pidfd is gone before the callback, cancel spares the child, kill reaches it or nobody")
         func handle() throws { try expectCase("child-handle") }
+
+        @Test("L14 C4 at the loop's end handlers go, kept handles are of the past, and what a deinit asks is refused")
+        func end() throws { try expectCase("child-end") }
+
+        @Test("L9 the end of a loop in a child of fork leaves the parent's signals, watchers and timers alone")
+        func forkedEnd() throws { try expectCase("forked-end") }
 
         @Test("L9 E2 in a child of fork the parent's loop refuses, its waker works, the parent is not disturbed")
         func forked() throws { try expectCase("forked") }

@@ -74,11 +74,18 @@ extension LinuxEventSuite {
             let loop = try Loop()
             var counts: [UInt64] = []
             let event = try loop.eventfd { _, event in counts.append(event.count) }
-            event.signaller.signal(DescriptorTests.full)
-            event.signaller.signal()
-            try pump(loop, 3)
-            #expect(counts.first == DescriptorTests.full)
-            #expect(counts.count <= 2)
+            // The sum stays at what the counter can hold, by one more and by many.
+            for more in [UInt64(1), 3, .max] {
+                counts.removeAll()
+                event.signaller.signal(DescriptorTests.full)
+                event.signaller.signal(more)
+                try pump(loop, 3)
+                #expect(counts == [DescriptorTests.full])
+            }
+            counts.removeAll()
+            event.signaller.signal(.max)
+            try pump(loop)
+            #expect(counts == [DescriptorTests.full])
             let before = counts.count
             event.signaller.signal(2)
             try pump(loop, 2)

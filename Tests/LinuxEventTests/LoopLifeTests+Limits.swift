@@ -65,12 +65,12 @@ extension LinuxEventSuite.LoopLifeTests {
     @Test(
         "L11 every system call of creation may fail: a typed error, and nothing leaked",
         .enabled(if: Strace.works, "strace cannot trace here"),
-        arguments: ["epoll_create1", "timerfd_create", "eventfd2", "epoll_ctl"])
+        arguments: ["epoll_create1", "timerfd_create", "eventfd2", "signalfd4", "pidfd_open", "epoll_ctl"])
     func creationFaults(call: String) throws {
         let errors = call == "epoll_ctl" ? ["ENOSPC", "ENOMEM"] : ["EMFILE", "ENFILE", "ENOMEM"]
         for error in errors {
             var completed = false
-            for occurrence in 1...16 where !completed {
+            for occurrence in 1...32 where !completed {
                 let outcome = try Strace.inject("\(call):error=\(error):when=\(occurrence)", "creation \(error)")
                 #expect(outcome.exitCode == 0, "\(call) \(error) \(occurrence): \(outcome)")
                 completed = outcome.output.contains("everything worked")
@@ -183,6 +183,64 @@ extension LinuxEventSuite.LoopLifeTests {
         }
         #expect(kept.allSatisfy { !$0.isActive })
         try expectQuiet(loop)
+    }
+
+    @Test("L12 the memory of three hundred thousand timers goes back when they are cancelled")
+    func timersGoBack() throws {
+        let loop = try Loop()
+        func round(_ count: Int) -> Int {
+            let timers = (0..<count).map { index in loop.after(.seconds(1 + index & 1_023)) { _, _ in } }
+            let held = Memory.heldBytes()
+            for timer in timers { timer.cancel() }
+            return held
+        }
+        _ = round(1_000)
+        let before = Memory.heldBytes()
+        let full = round(300_000)
+        #expect(full - before > 10 << 20, "the measure is blind")
+        #expect(Memory.heldBytes() - before < 4 << 20)
+        #expect(loop.statistics.timersLive == 0)
+        try expectQuiet(loop)
+    }
+
+    @Test("L12 the memory of watchers that lie far apart goes back when they are unwatched")
+    func scatteredWatchersGoBack() throws {
+        let loop = try Loop()
+        let pipe = Pipe()
+        let done: Void? = try DescriptorLimit.raised(to: 300_000) {
+            let numbers = stride(from: CInt(1_024), to: 300_000, by: 256).map { $0 }
+            for number in numbers { IO.place(pipe.reader, at: number) }
+            defer { for number in numbers { close(number) } }
+            let before = Memory.heldBytes()
+            for number in numbers { try loop.watch(number, read: { _, _, _ in }) }
+            let full = Memory.heldBytes()
+            #expect(full - before > 8 << 20, "the measure is blind")
+            for number in numbers { try loop.unwatch(number) }
+            // Some is kept for the next ones.
+            #expect(Memory.heldBytes() - before < (full - before) / 2)
+            try watchAgain(loop, pipe, numbers)
+        }
+        if done == nil { print("L12: this process may not have descriptors up to 300,000") }
+        try expectQuiet(loop)
+    }
+
+    private func watchAgain(_ loop: Loop, _ pipe: Pipe, _ numbers: [CInt]) throws {
+        // What was let go of is made anew.
+        let calls = Calls()
+        try loop.watch(numbers[40], read: calls.draining("read"))
+        pipe.write()
+        try pump(loop, 2)
+        #expect(calls.names == ["read"])
+        #expect(try loop.unwatch(numbers[40]))
+    }
+
+    @Test("L12 a block that defers itself anew leaves no growth")
+    func selfDeferringIsFlat() throws {
+        let loop = try Loop()
+        func again(_ loop: Loop) { loop.defer { loop in again(loop) } }
+        again(loop)
+        again(loop)
+        try expectFlat(300_000) { rounds in try pump(loop, rounds) }
     }
 
     // MARK: L13 fairness

@@ -125,6 +125,55 @@ extension LinuxEventSuite.LoopLifeTests {
         try expectQuiet(loop)
     }
 
+    @Test("L6 handlers that wait for their release are work, also where they were ended outside of a turn")
+    func releasesAreTold() throws {
+        let loop = try Loop()
+        let descriptor = try loop.descriptor
+        let ended = Tracker.Count()
+        let source = Pipe()
+        let count = 6_000
+        // The kernel allows one file 500 paths to a nested set.
+        let pipes = (0..<16).map { _ in Pipe() }
+        let copies = (0..<count).map { IO.copy(pipes[$0 % 16].reader) }
+        defer { for copy in copies { close(copy) } }
+        for copy in copies {
+            let tracker = Tracker(ended)
+            try loop.watch(copy, read: { _, _, _ in tracker.touch() })
+        }
+        do {
+            let last = Tracker(ended) { for copy in copies { #expect((try? loop.unwatch(copy)) == true) } }
+            try loop.watch(source.reader, read: { _, _, _ in last.touch() })
+        }
+        #expect(!isReadable(descriptor))
+        #expect(try loop.unwatch(source.reader))
+        #expect(ended.ended > 1 && ended.ended < count, "the release has a budget")
+        #expect(isReadable(descriptor))
+        for _ in 0..<10 where isReadable(descriptor) { try loop.runOnce(timeout: .zero) }
+        #expect(ended.ended == count + 1)
+        #expect(!isReadable(descriptor))
+        try expectQuiet(loop)
+    }
+
+    @Test("L6 what there was to do before the descriptor was asked for is told")
+    func descriptorTellsWhatWasThere() throws {
+        for work in ["deferred", "stop", "timer", "event"] {
+            let loop = try Loop()
+            let pipe = Pipe.readable()
+            let calls = Calls()
+            switch work {
+            case "deferred": loop.defer { _ in calls.add("ran") }
+            case "stop": loop.stop()
+            case "timer": loop.after(.milliseconds(5)) { _, _ in calls.add("ran") }
+            default: try loop.watch(pipe.reader, read: calls.draining("ran"))
+            }
+            let descriptor = try loop.descriptor
+            #expect(Readiness.of(descriptor, waiting: 1_000).contains(.readable), "\(work)")
+            let turn = try loop.runOnce(timeout: .zero)
+            #expect(turn.stopped == (work == "stop") && calls.names.count == (work == "stop" ? 0 : 1))
+            #expect(!isReadable(descriptor))
+        }
+    }
+
     @Test("L6 interest changed inside a turn is in force when the turn has ended")
     func flushEndsTheTurn() throws {
         let loop = try Loop()
@@ -363,5 +412,13 @@ extension LinuxEventSuite.LoopLifeTests {
         #expect(ended.ended == 0)
         try pump(loop)
         #expect(ended.ended == 1)
+        // The first of several goes before the last of them runs.
+        do {
+            let tracker = Tracker(ended)
+            loop.defer { _ in tracker.touch() }
+        }
+        loop.defer { _ in #expect(ended.ended == 2) }
+        try pump(loop)
+        #expect(ended.ended == 2)
     }
 }

@@ -87,6 +87,12 @@ extension LinuxEventSuite {
         @Test("S4 a loop dropped with subscriptions leaves mask, ownership and descriptors as they were")
         func endOfLoop() throws { try expectCase("end-of-loop") }
 
+        @Test("S1 of several records of one signal the last one's sender is told")
+        func senders() throws { try expectCase("senders") }
+
+        @Test("L14 S4 at the loop's end handlers go, kept handles are of the past, and what a deinit asks is refused")
+        func releaseAtEnd() throws { try expectCase("release-at-end") }
+
         @Test("L13 queued signals have a budget")
         func budget() throws { try expectCase("budget") }
 

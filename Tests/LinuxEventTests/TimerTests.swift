@@ -139,6 +139,27 @@ extension LinuxEventSuite {
             #expect(fired >= scheduled + .milliseconds(10))
         }
 
+        @Test("T2 a timer of delay zero that an event schedules waits for the next turn, also beside timers that are due")
+        func scheduledByAnEvent() throws {
+            let loop = try Loop()
+            let calls = Calls()
+            let pipe = Pipe.readable()
+            try loop.watch(
+                pipe.reader,
+                read: { loop, fd, _ in
+                    IO.drain(fd)
+                    calls.add("event")
+                    loop.after(.zero) { _, _ in calls.add("zero") }
+                    loop.at(Instant(nanoseconds: 0)) { _, _ in calls.add("past") }
+                })
+            loop.after(.zero) { _, _ in calls.add("due") }
+            #expect(try loop.runOnce().timers == 1)
+            #expect(calls.names == ["event", "due"])
+            #expect(try loop.runOnce().timers == 2)
+            #expect(calls.names == ["event", "due", "past", "zero"])
+            try expectQuiet(loop)
+        }
+
         @Test("T2 an interval of zero or less is refused")
         func intervals() throws {
             let loop = try Loop()
@@ -204,6 +225,27 @@ extension LinuxEventSuite {
                 #expect(done)
                 #expect(order == expected)
             }
+            try expectQuiet(loop)
+        }
+
+        @Test("T3 what a turn left over runs in order with what is due by then, be it earlier or later")
+        func orderOverTheBudget() throws {
+            let loop = try Loop()
+            let early = Instant.now.advanced(by: .seconds(-1))
+            let late = early.advanced(by: .milliseconds(1))
+            var ran: [Int] = []
+            for index in 0..<9_000 { loop.at(late) { _, _ in ran.append(index) } }
+            try pump(loop)
+            let first = ran.count
+            #expect(first > 0 && first < 9_000, "the budget leaves nothing over")
+            for index in 0..<10 {
+                loop.at(early) { _, _ in ran.append(-10 + index) }
+                loop.at(late.advanced(by: .nanoseconds(1))) { _, _ in ran.append(9_000 + index) }
+            }
+            try pump(loop, 10)
+            #expect(ran.count == 9_020)
+            #expect(ran[first..<first + 10].elementsEqual(-10..<0))
+            #expect(ran.filter { $0 >= 0 } == Array(0..<9_010))
             try expectQuiet(loop)
         }
 

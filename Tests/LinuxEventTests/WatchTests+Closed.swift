@@ -131,6 +131,7 @@ extension LinuxEventSuite.WatchTests {
             }
         } catch {
             #expect(error.code == ENOENT || error.code == EBADF, "\(error)")
+            if change == "rearm" { #expect(!watcher.isArmed, "a refused call changes nothing") }
         }
         try pump(loop, 3)
         #expect(calls.names.isEmpty)
@@ -413,6 +414,60 @@ extension LinuxEventSuite.WatchTests {
         withExtendedLifetime(held) {}
     }
 
+    @Test("W9 a rebuild ends watchers whose descriptor is gone, though nothing was reported of them")
+    func rebuildEndsTheGone() throws {
+        let loop = try Loop()
+        let calls = Calls()
+        let ended = Tracker.Count()
+        let gone = Pipe()
+        let copy = Held.Closer(IO.copy(gone.reader))
+        let watcher: Watcher
+        do {
+            let tracker = Tracker(ended)
+            watcher = try loop.watch(gone.reader, read: { _, _, _ in tracker.touch() })
+        }
+        let held = try leaveResidue(loop, "unwatched", calls)
+        gone.closeReader()
+        let done = try pump(loop, milliseconds: 1_000) { loop.statistics.rebuilds == 1 }
+        #expect(done)
+        #expect(!watcher.isActive && !watcher.cancel())
+        #expect(loop.statistics.watchers == 0 && loop.statistics.vanished == 1)
+        #expect(ended.ended == 1)
+        try expectQuiet(loop)
+        withExtendedLifetime((held, copy)) {}
+    }
+
+    @Test("W9 what is ended properly makes no rebuild: inside the batch, between wait() and dispatch(), and replaced")
+    func noRebuildForNothing() throws {
+        let loop = try Loop()
+        let pipes = (0..<4).map { _ in Pipe.readable() }
+        let rounds = 20
+        var stale: UInt64 = 0
+        for round in 0..<rounds {
+            for pipe in pipes {
+                try loop.watch(
+                    pipe.reader,
+                    read: { loop, fd, _ in
+                        for other in pipes where other.reader != fd {
+                            #expect(throws: Never.self) {
+                                if round % 2 == 0 { try loop.watch(other.reader, read: { _, _, _ in }) }
+                                try loop.unwatch(other.reader)
+                            }
+                        }
+                    })
+            }
+            try loop.wait(timeout: .zero)
+            try loop.unwatch(pipes[0].reader)
+            try loop.dispatch()
+            stale = loop.statistics.staleEvents
+            for pipe in pipes { try loop.unwatch(pipe.reader) }
+            try pump(loop)
+        }
+        #expect(stale == UInt64(rounds * 3))
+        #expect(loop.statistics.rebuilds == 0)
+        try expectQuiet(loop)
+    }
+
     @Test("W9 a rebuild that fails keeps the old set, and is made up for later")
     func failedRebuild() throws {
         let loop = try Loop()
@@ -437,6 +492,24 @@ extension LinuxEventSuite.WatchTests {
         #expect(!calls.names.contains("old"))
         try expectQuiet(loop)
         withExtendedLifetime(held) {}
+    }
+
+    @Test(
+        "W9 a rebuild that cannot take a watcher is not used, and the old set serves on",
+        .enabled(if: Strace.works, "strace cannot trace here"))
+    func rebuildInPart() throws {
+        var failed = 0
+        var completed = 0
+        // From the call after the last watch on.
+        for occurrence in 7...24 where completed < 3 {
+            let outcome = try Strace.inject("epoll_ctl:error=ENOMEM:when=\(occurrence)", "rebuild-in-part")
+            #expect(outcome.exitCode == 0, "\(occurrence): \(outcome)")
+            if outcome.exitCode != 0 { return }
+            if outcome.output.contains("not this one") { continue }
+            if outcome.output.contains("rebuilds 0") { failed += 1 } else { completed += 1 }
+        }
+        #expect(failed >= 5, "no rebuild was made to fail")
+        #expect(completed == 3, "no rebuild was left alone")
     }
 
     @Test("W9 under attack the set is rebuilt at most once a second")

@@ -162,6 +162,44 @@ extension LinuxEventSuite.WatchTests {
         try expectQuiet(loop)
     }
 
+    @Test("W5 the dropped half of an edge comes anew when it is turned on, and once", arguments: [false, true])
+    func droppedHalf(sameTurn: Bool) throws {
+        let loop = try Loop()
+        let calls = Calls()
+        let first = Pipe.readable()
+        let pair = Sockets.unixPair()
+        IO.write(pair.far)
+        var target: Watcher?
+        try loop.watch(
+            first.reader,
+            read: { loop, fd, _ in
+                IO.drain(fd)
+                #expect(throws: Never.self) { try target?.disableRead() }
+                if sameTurn { loop.defer { _ in #expect(throws: Never.self) { try target?.enableRead() } } }
+            })
+        target = try loop.watch(
+            pair.near, read: calls.handler("read"), write: calls.handler("write"), edgeTriggered: true)
+        try pump(loop)
+        #expect(calls.names == ["write"])
+        calls.clear()
+        if !sameTurn { try target?.enableRead() }
+        try pump(loop, 3)
+        #expect(calls.names == ["read", "write"])
+        // What was made up for is not repeated: a change that is undone says nothing to the kernel.
+        calls.clear()
+        for _ in 0..<3 {
+            loop.defer { _ in
+                #expect(throws: Never.self) {
+                    try target?.disableRead()
+                    try target?.enableRead()
+                }
+            }
+            try pump(loop, 2)
+        }
+        #expect(calls.names.isEmpty)
+        try expectQuiet(loop)
+    }
+
     @Test("W5 turned off and on before its event's turn, a watcher gets the event once")
     func offAndOnBeforeTheEvent() throws {
         let loop = try Loop()
@@ -249,6 +287,7 @@ extension LinuxEventSuite.WatchTests {
         #expect(watcher.isParked)
         pipe.closeReader()
         #expect(refusal { () throws(LoopError) in try watcher.enableRead() } == EBADF)
+        #expect(watcher.isParked && watcher.interest == [])
         try expectQuiet(loop)
     }
 
@@ -543,6 +582,9 @@ extension LinuxEventSuite.WatchTests {
         #expect(calls["level"]?.count == 0)
         #expect(calls["edge"]?.count == 100)
         #expect(try #require(calls["re-armed later"]?.count) <= 101)
+        #expect(try #require(calls["kernel disarms"]?.count) == 50)
+        #expect(try #require(calls["in the callback again"]?.count) <= 2)
+        #expect(calls["as at first"]?.count == 0)
     }
 
     // MARK: W10 parking
@@ -631,6 +673,49 @@ extension LinuxEventSuite.WatchTests {
         #expect(calls.names.isEmpty)
         try pump(loop, 2)
         #expect(calls.names == ["read", "read"])
+        watcher.cancel()
+        try expectQuiet(loop)
+    }
+
+    @Test("W10 a watcher that is back follows its interest", arguments: [false, true])
+    func backFromParking(inside: Bool) throws {
+        let probe = try Probe()
+        let loop = probe.loop
+        let calls = Calls()
+        let (listener, port) = Sockets.listening()
+        defer { close(listener) }
+        let near = Sockets.tcpUnconnected()
+        defer { close(near) }
+        let watcher = try loop.watch(near, read: calls.draining("read"))
+        try watcher.disableRead()
+        try pump(loop, 2)
+        #expect(watcher.isParked)
+        // Once it is connected, what parked it is gone.
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = port.bigEndian
+        address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+        _ = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                connect(near, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+            }
+        }
+        let far = accept(listener, nil, nil)
+        defer { close(far) }
+        #expect(Readiness.settle(near, at: .writable))
+        try watcher.enableRead()
+        try pump(loop)
+        func change() { #expect(throws: Never.self) { try watcher.disableRead() } }
+        if inside { loop.defer { _ in change() } } else { change() }
+        try pump(loop)
+        #expect(probe.asks(near, .readable) == false)
+        IO.write(far)
+        #expect(Readiness.of(near, waiting: 1_000).contains(.readable))
+        try expectQuiet(loop)
+        #expect(calls.names.isEmpty && !watcher.isParked)
+        try watcher.enableRead()
+        try pump(loop, 2)
+        #expect(calls.names == ["read"])
         watcher.cancel()
         try expectQuiet(loop)
     }

@@ -134,6 +134,61 @@ extension LinuxEventSuite.WatchTests {
         try expectQuiet(loop)
     }
 
+    @Test("W12 a long chain of releases, each of which ends the next watcher, does not pile up on the stack")
+    func chainOfReleases() throws {
+        let loop = try Loop()
+        let ended = Tracker.Count()
+        let idle = Pipe()
+        let count = 15_000
+        let copies = (0..<count).map { _ in IO.copy(idle.reader) }
+        defer { for copy in copies { close(copy) } }
+        for (index, copy) in copies.enumerated() {
+            let tracker = Tracker(ended) { [unowned loop] in
+                if index + 1 < count { #expect((try? loop.unwatch(copies[index + 1])) == true) }
+            }
+            try loop.watch(copy, read: { _, _, _ in tracker.touch() })
+        }
+        // On a small stack it would show at once; on this one it takes some more.
+        try loop.unwatch(copies[0])
+        let done = try pump(loop, milliseconds: 5_000) { ended.ended == count }
+        #expect(done)
+        #expect(loop.statistics.watchers == 0)
+        try expectQuiet(loop)
+    }
+
+    @Test("W12 L8 a deinit outside of a turn may make a turn, which waits as any other")
+    func turnInADeinit() throws {
+        let loop = try Loop()
+        let ended = Tracker.Count()
+        let calls = Calls()
+        let pipe = Pipe()
+        let other = Pipe.readable()
+        var spent: Spent?
+        do {
+            let tracker = Tracker(ended) { [unowned loop] in
+                let turns = loop.statistics.turns
+                #expect(throws: Never.self) {
+                    try loop.watch(
+                        other.reader,
+                        read: { loop, fd, watcher in
+                            calls.add("read")
+                            IO.drain(fd)
+                            watcher.cancel()
+                        })
+                    #expect(try loop.runOnce(timeout: .milliseconds(50)).events == 1)
+                    spent = try Spent.measure { try loop.runOnce(timeout: .milliseconds(50)) }
+                }
+                #expect(loop.statistics.turns - turns < 5, "the loop turns without work")
+            }
+            try loop.watch(pipe.reader, read: { _, _, _ in tracker.touch() })
+        }
+        #expect(try loop.unwatch(pipe.reader))
+        #expect(ended.ended == 1)
+        #expect(calls.names == ["read"])
+        #expect(try #require(spent).wallMilliseconds >= 50)
+        try expectQuiet(loop)
+    }
+
     @Test("W12 an object that keeps its watcher makes no cycle that unwatch does not break")
     func cycleIsBroken() throws {
         final class Connection {

@@ -35,6 +35,13 @@ public enum Memory {
         let words = Files.text("/proc/self/statm").split(separator: " ")
         return words.count > 1 ? (Int(words[1]) ?? 0) * Int(getpagesize()) : 0
     }
+
+    /// The same, after the allocator was asked to give back what is free: what is still held.
+    public static func heldBytes() -> Int {
+        typealias Trim = @convention(c) (Int) -> CInt
+        if let trim = dlsym(nil, "malloc_trim") { _ = unsafeBitCast(trim, to: Trim.self)(0) }
+        return residentBytes()
+    }
 }
 
 /// Long runs are asked for by LINUX_EVENT_LONG=1.

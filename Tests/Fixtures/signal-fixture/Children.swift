@@ -13,7 +13,7 @@ extension Fixture {
             // With or without a core file: that is the machine's setting.
             ("kill -6 $$", [.killed(SIGABRT), .dumpedCore(SIGABRT)]),
         ] {
-            let pid = start(script)
+            let pid = startChild(script)
             var told: [ChildExit] = []
             try loop.childExit(pid) { _, exit in told.append(exit) }
             turn(loop) { !told.isEmpty }
@@ -22,7 +22,7 @@ extension Fixture {
             report.equal(waitpid(pid, nil, WNOHANG), -1, "\(script): it was reaped")
         }
         // Stopping is no end.
-        let pid = start("kill -19 $$; exit 4")
+        let pid = startChild("kill -19 $$; exit 4")
         var told: [ExitStatus] = []
         try loop.childExit(pid) { _, exit in told.append(exit.status) }
         for _ in 0..<5 { try loop.runOnce(timeout: .milliseconds(10)) }
@@ -35,7 +35,7 @@ extension Fixture {
     /// C2: a zombie is told; one that was waited for, and nobody, are refused.
     static func childBefore(_ report: Report) throws {
         let loop = try Loop()
-        let zombie = start("exit 5")
+        let zombie = startChild("exit 5")
         var info = siginfo_t()
         waitid(P_PID, id_t(zombie), &info, WEXITED | WNOWAIT)
         var told: [ExitStatus] = []
@@ -53,9 +53,9 @@ extension Fixture {
     /// C3: the status is taken once, of this child only; where it went elsewhere the end is told all the same.
     static func childStatus(_ report: Report) throws {
         let loop = try Loop()
-        let lost: [ExitStatus] = [.exited(6), .unknown]  // Linux 6.15 and later remember
+        let lost = remembers ? ExitStatus.exited(6) : .unknown
         // Left for someone else.
-        let kept = start("exit 7")
+        let kept = startChild("exit 7")
         var told: [ExitStatus] = []
         try loop.childExit(kept, reap: false) { _, exit in told.append(exit.status) }
         turn(loop) { !told.isEmpty }
@@ -64,35 +64,35 @@ extension Fixture {
         report.equal(waitpid(kept, &status, 0), kept, "kept for waitpid")
         report.equal(status >> 8, 7, "kept: status")
         // Another child's status is nobody's but its own.
-        let other = start("exit 8")
+        let other = startChild("exit 8")
         // Stolen.
-        let stolen = start("exit 6")
+        let stolen = startChild("exit 6")
         told = []
         try loop.childExit(stolen) { _, exit in told.append(exit.status) }
         report.equal(waitpid(stolen, nil, 0), stolen, "stolen")
         turn(loop) { !told.isEmpty }
-        report.expect(told.count == 1 && lost.contains(told[0]), "stolen: \(told)")
+        report.equal(told, [lost], "stolen")
         report.equal(waitpid(other, &status, 0), other, "the other child is still there")
         report.equal(status >> 8, 8, "the other child's status")
         // Ignored.
         signal(SIGCHLD, SIG_IGN)
-        let ignored = start("sleep 0.05; exit 6")
+        let ignored = startChild("sleep 0.05; exit 6")
         told = []
         try loop.childExit(ignored) { _, exit in told.append(exit.status) }
         turn(loop) { !told.isEmpty }
-        report.expect(told.count == 1 && lost.contains(told[0]), "ignored: \(told)")
+        report.equal(told, [lost], "ignored")
         signal(SIGCHLD, SIG_DFL)
         // Not our child: the child of a child.
         var ends: [CInt] = [0, 0]
         pipe(&ends)
-        let parent = start("sleep 0.1 >/dev/null & echo $! >&\(ends[1]); wait")
+        let parent = startChild("sleep 0.1 >/dev/null & echo $! >&\(ends[1]); wait")
         var text = [UInt8](repeating: 0, count: 32)
         let count = read(ends[0], &text, 32)
         let grandchild = CInt(String(decoding: text.prefix(max(count - 1, 0)), as: UTF8.self)) ?? 0
         told = []
         try loop.childExit(grandchild) { _, exit in told.append(exit.status) }
         turn(loop) { !told.isEmpty }
-        report.expect(told.count == 1 && [.exited(0), .unknown].contains(told[0]), "grandchild: \(told)")
+        report.equal(told, [remembers ? .exited(0) : .unknown], "grandchild")
         waitpid(parent, nil, 0)
     }
 
@@ -101,7 +101,7 @@ extension Fixture {
         let loop = try Loop()
         let before = pidfds()
         var order: [String] = []
-        let pid = start("sleep 5")
+        let pid = startChild("sleep 5")
         var second: ChildObserver?
         let first = try loop.childExit(pid) { _, exit in
             order.append("first \(exit.status)")
@@ -128,7 +128,7 @@ extension Fixture {
             () throws(LoopError) in try first.kill(SIGTERM)
         }
         // Cancelled: the child lives on, and is its parent's to wait for.
-        let spared = start("exit 9")
+        let spared = startChild("sleep 0.1; exit 9")
         let cancelled = try loop.childExit(spared) { _, _ in order.append("cancelled") }
         report.equal(cancelled.cancel(), true, "cancel")
         report.equal(cancelled.cancel(), false, "cancel again")
@@ -137,12 +137,100 @@ extension Fixture {
         report.equal(waitpid(spared, &status, 0), spared, "spared")
         report.equal(status >> 8, 9, "spared: status")
         // The loop's end leaves children alone, too.
-        let orphan = start("exit 10")
+        let orphan = startChild("exit 10")
         try loop.childExit(orphan) { _, _ in order.append("after close") }
         try loop.close()
         report.equal(pidfds(), before, "pidfds after close")
         report.equal(waitpid(orphan, &status, 0), orphan, "after close")
         report.equal(order.count, 2, "nothing more was told: \(order)")
+    }
+
+    /// C1: a core file is told, where this machine leaves one.
+    static func childCore(_ report: Report) throws {
+        let script = "cd /tmp && ulimit -c unlimited && kill -6 $$"
+        var status: CInt = 0
+        let control = startChild(script)
+        waitpid(control, &status, 0)
+        unlink("/tmp/core")
+        unlink("/tmp/core.\(control)")
+        guard status & 0x80 != 0 else { return say("no core files here") }
+        let loop = try Loop()
+        let pid = startChild(script)
+        var told: [ExitStatus] = []
+        try loop.childExit(pid) { _, exit in told.append(exit.status) }
+        turn(loop) { !told.isEmpty }
+        unlink("/tmp/core")
+        unlink("/tmp/core.\(pid)")
+        report.equal(told, [.dumpedCore(SIGABRT)], "dumped")
+    }
+
+    /// C2: a process that vanishes while it is opened, as some kernels tell it; run with EINVAL put into the first call.
+    static func childVanishing(_ report: Report) throws {
+        let loop = try Loop()
+        let pid = startChild("exit 0")
+        report.throwing(.system(SystemError(call: "pidfd_open", code: ESRCH)), "vanishing") { () throws(LoopError) in
+            try loop.childExit(pid) { _, _ in }
+        }
+        waitpid(pid, nil, 0)
+    }
+
+    /// C2 C3 C4: several observers of one process, and a process whose number means nobody any more.
+    static func childSharing(_ report: Report) throws {
+        final class Tracker {
+            let ended: () -> Void
+            init(_ ended: @escaping () -> Void) { self.ended = ended }
+            deinit { ended() }
+        }
+        let loop = try Loop()
+        let before = pidfds()
+        // One that reaps is enough, wherever it stands, and the cancel of one leaves the others.
+        for order in [[true, false, false], [false, true, false], [false, false, true]] {
+            let pid = startChild("sleep 0.05; exit 11")
+            var told: [Int] = []
+            let observers = try order.enumerated().map { index, reaps in
+                try loop.childExit(pid, reap: reaps) { _, exit in
+                    report.equal(exit.status, .exited(11), "status")
+                    told.append(index)
+                }
+            }
+            let cancelled = order[0] ? 1 : 0
+            report.expect(observers[cancelled].cancel(), "cancel of one")
+            report.expect(observers[2].isActive, "the others are active")
+            turn(loop) { told.count >= 2 }
+            report.equal(told, [0, 1, 2].filter { $0 != cancelled }, "the others are told")
+            report.equal(waitpid(pid, nil, WNOHANG), -1, "one that reaps is enough: \(order)")
+        }
+        // The one that would reap has gone: the status is left.
+        let left = startChild("exit 12")
+        var told = 0
+        try loop.childExit(left) { _, _ in told += 1 }.cancel()
+        try loop.childExit(left, reap: false) { _, _ in told += 1 }
+        turn(loop) { told > 0 }
+        report.equal(told, 1, "the one that is left")
+        report.equal(waitpid(left, nil, 0), left, "left for somebody else")
+
+        // Somebody else waits for a process that is observed: from then on the number means nobody.
+        let stolen = startChild("exit 13")
+        try loop.childExit(stolen) { _, _ in }
+        report.equal(waitpid(stolen, nil, 0), stolen, "stolen")
+        report.throwing(.system(SystemError(call: "pidfd_open", code: ESRCH)), "a number of the past") {
+            () throws(LoopError) in try loop.childExit(stolen) { _, _ in }
+        }
+        try pump(loop)
+
+        // A handler goes when it has run or was cancelled, also while its handle is kept.
+        var released: [String] = []
+        let child = startChild("exit 14")
+        var kept: [ChildObserver] = []
+        for name in ["cancelled", "told"] {
+            let tracker = Tracker { released.append(name) }
+            kept.append(try loop.childExit(child) { _, _ in withExtendedLifetime(tracker) {} })
+        }
+        kept[0].cancel()
+        report.equal(released, ["cancelled"], "released at once")
+        turn(loop) { !kept[1].isActive }
+        report.equal(released, ["cancelled", "told"], "released when it has run")
+        report.equal(pidfds(), before, "pidfds")
     }
 
     /// C1 C3: many at once, each told once, none left.
@@ -152,7 +240,7 @@ extension Fixture {
         var told: [CInt: ExitStatus] = [:]
         var expected: [CInt: ExitStatus] = [:]
         for index in 0..<300 {
-            let pid = start(index % 3 == 0 ? "kill -9 $$" : "exit \(index % 100)")
+            let pid = startChild(index % 3 == 0 ? "kill -9 $$" : "exit \(index % 100)")
             expected[pid] = index % 3 == 0 ? .killed(SIGKILL) : .exited(CInt(index % 100))
             try loop.childExit(pid) { _, exit in
                 report.expect(told[exit.pid] == nil, "told twice")
@@ -164,6 +252,73 @@ extension Fixture {
         report.equal(waitpid(-1, nil, WNOHANG), -1, "no zombie")
         report.equal(errno, ECHILD, "no child")
         report.equal(pidfds(), before, "pidfds")
+    }
+
+    /// L14, C4: what close() does to observers whose handles are kept, and what a handler's end may not do any more.
+    static func childEnd(_ report: Report) throws {
+        final class Tracker {
+            let ended: () -> Void
+            init(_ ended: @escaping () -> Void) { self.ended = ended }
+            deinit { ended() }
+        }
+        let before = openDescriptors()
+        let loop = try Loop()
+        var released = 0
+        let first = startChild("sleep 1"), second = startChild("sleep 1")
+        let kept: ChildObserver
+        do {
+            let tracker = Tracker { [unowned loop] in
+                released += 1
+                report.throwing(.closed, "childExit in a deinit") { () throws(LoopError) in
+                    try loop.childExit(second) { _, _ in report.expect(false, "told after the end") }
+                }
+            }
+            kept = try loop.childExit(first) { _, _ in withExtendedLifetime(tracker) {} }
+        }
+        try loop.close()
+        report.equal(released, 1, "released by close(), although the handle is kept")
+        report.expect(!kept.isActive && !kept.cancel(), "a handle of the past")
+        report.equal(openDescriptors(), before, "descriptors, with the handle kept")
+        for pid in [first, second] {
+            Glibc.kill(pid, SIGKILL)
+            report.equal(waitpid(pid, nil, 0), pid, "left alone")
+        }
+    }
+
+    /// L9: a loop that ends in a child of fork takes nothing from its parent.
+    static func forkedEnd(_ report: Report) throws {
+        var ends: [CInt] = [0, 0]
+        pipe(&ends)
+        var reads = 0, signals = 0, fired = 0
+        let before = openDescriptors()
+        var loop: Loop? = try Loop()
+        let descriptor = try loop?.descriptor ?? -1
+        try loop?.watch(ends[0], read: { _, descriptor, _ in
+            var byte: UInt8 = 0
+            read(descriptor, &byte, 1)
+            reads += 1
+        })
+        try loop?.signal(SIGUSR1) { _, _ in signals += 1 }
+        try loop?.eventfd { _, _ in }
+        loop?.after(.milliseconds(150)) { _, _ in fired += 1 }
+        let parent = getpid()
+        let child = fork()
+        if child == 0 {
+            loop = nil
+            exit(openDescriptors() == before ? 0 : 1)
+        }
+        guard let loop else { return }
+        var told: ExitStatus?
+        try loop.childExit(child) { _, exit in told = exit.status }
+        turn(loop) { told != nil }
+        report.equal(told, .exited(0), "the child closed its copies")
+        Glibc.kill(parent, SIGUSR1)
+        var byte: UInt8 = 1
+        write(ends[1], &byte, 1)
+        var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        report.equal(poll(&entry, 1, 1_000), 1, "the parent's descriptor")
+        turn(loop) { signals > 0 && reads > 0 && fired > 0 }
+        report.equal([signals, reads, fired], [1, 1, 1], "signal, watcher and timer of the parent")
     }
 
     /// L9 E2: in a child of fork a loop of the parent's refuses, its waker works, and the parent goes on undisturbed.
@@ -232,27 +387,21 @@ extension Fixture {
         report.expect(watcher.isActive, "and in its table")
     }
 
-    /// Starts a shell; its input is this one's, or another.
-    static func start(_ script: String, input: CInt? = nil) -> pid_t {
-        var pid: pid_t = 0
-        var actions = posix_spawn_file_actions_t()
-        posix_spawn_file_actions_init(&actions)
-        if let input { posix_spawn_file_actions_adddup2(&actions, input, 0) }
-        let texts = ["sh", "-c", script]
-        var words: [UnsafeMutablePointer<CChar>?] = texts.map { strdup($0) } + [nil]
-        let result = posix_spawn(&pid, "/bin/sh", &actions, nil, &words, environ)
-        for word in words { free(word) }
-        posix_spawn_file_actions_destroy(&actions)
-        if result != 0 { fatalError("test preparation: posix_spawn: \(result)") }
-        return pid
-    }
-
     /// Turns until a condition holds, ten seconds at most.
     private static func turn(_ loop: Loop, until holds: () -> Bool) {
         let end = Instant.now.advanced(by: .seconds(10))
         while !holds(), Instant.now < end {
             do { try loop.runOnce(timeout: .milliseconds(100)) } catch { fatalError("runOnce: \(error)") }
         }
+    }
+
+    /// Linux 6.15 and later know how a process ended also when somebody else has waited for it.
+    private static var remembers: Bool {
+        var name = utsname()
+        uname(&name)
+        let release = withUnsafeBytes(of: &name.release) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+        let numbers = release.split(whereSeparator: { !$0.isNumber }).prefix(2).compactMap { Int($0) }
+        return numbers.count == 2 && (numbers[0], numbers[1]) >= (6, 15)
     }
 
     private static func pidfds() -> Int { pidfdNumbers().count }
@@ -265,4 +414,19 @@ extension Fixture {
             return name.contains("pidfd")
         }
     }
+}
+
+/// Starts a shell; its input is this one's, or another.
+func startChild(_ script: String, input: CInt? = nil) -> pid_t {
+    var pid: pid_t = 0
+    var actions = posix_spawn_file_actions_t()
+    posix_spawn_file_actions_init(&actions)
+    if let input { posix_spawn_file_actions_adddup2(&actions, input, 0) }
+    let texts = ["sh", "-c", script]
+    var words: [UnsafeMutablePointer<CChar>?] = texts.map { strdup($0) } + [nil]
+    let result = posix_spawn(&pid, "/bin/sh", &actions, nil, &words, environ)
+    for word in words { free(word) }
+    posix_spawn_file_actions_destroy(&actions)
+    if result != 0 { fatalError("test preparation: posix_spawn: \(result)") }
+    return pid
 }

@@ -53,7 +53,7 @@ extension Fixture {
             let end = End.allCases[index % End.allCases.count]
             // `read` returns when the gate is closed; one that waits for a signal sleeps on.
             let script = end == .killedByUs ? end.script(index) : "read gate; \(end.script(index))"
-            let pid = start(script, input: gate[0])
+            let pid = startChild(script, input: gate[0])
             expected[pid] = end.status(index)
             let observer = try loop.childExit(pid) { _, exit in
                 report.expect(told[exit.pid] == nil, "told twice")

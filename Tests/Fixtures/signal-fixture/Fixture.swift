@@ -34,6 +34,7 @@ struct Fixture {
             "waker-cost": wakerCost,
             "hold": holdDescriptors,
             "storm": storm,
+            "rebuild-in-part": rebuildInPart,
             "fan-out": fanOut,
             "coalesce": coalesce,
             "realtime": realTime,
@@ -46,6 +47,8 @@ struct Fixture {
             "refused": refused,
             "owned": owned,
             "end-of-loop": endOfLoop,
+            "senders": senders,
+            "release-at-end": releaseAtEnd,
             "budget": signalBudget,
             "run-until": runUntil,
             "open-thread": openThread,
@@ -54,11 +57,16 @@ struct Fixture {
             "child-before": childBefore,
             "child-status": childStatus,
             "child-handle": childHandle,
+            "child-core": childCore,
+            "child-vanishing": childVanishing,
+            "child-sharing": childSharing,
             "child-crowd": childCrowd,
             "child-flood": childFlood,
             "signal-storm": signalStorm,
             "stopped-second": stoppedSecond,
             "forked": forked,
+            "forked-end": forkedEnd,
+            "child-end": childEnd,
         ]
     }
 }

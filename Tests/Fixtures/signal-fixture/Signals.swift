@@ -8,7 +8,7 @@ private func isBlocked(_ number: CInt) -> Bool {
     return sigismember(&set, number) == 1
 }
 
-private func blockedSignals() -> Set<CInt> { Set((1...64).filter { isBlocked(CInt($0)) }.map { CInt($0) }) }
+func blockedSignals() -> Set<CInt> { Set((1...64).filter { isBlocked(CInt($0)) }.map { CInt($0) }) }
 
 /// The SIGRTMIN macro of glibc is a call.
 private let realTimeSignal = CInt(40)
@@ -204,7 +204,7 @@ func maskOfUser(_ report: Report) throws {
 func refused(_ report: Report) throws {
     let loop = try Loop()
     let before = openDescriptors()
-    for number in [SIGKILL, SIGSTOP, SIGSEGV, SIGBUS, SIGFPE, SIGILL, 0, -1, 65, 1_000, CInt.min, CInt.max] {
+    for number in [SIGKILL, SIGSTOP, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, 32, 33, 0, -1, 65, 1_000, CInt.min, CInt.max] {
         report.throwing(.signalRefused(number), "signal \(number)") { () throws(LoopError) in
             try loop.signal(number) { _, _ in }
         }
@@ -264,6 +264,52 @@ func endOfLoop(_ report: Report) throws {
     kill(getpid(), SIGUSR1)
     try pump(loop)
     report.equal(ran, 1, "the new owner")
+}
+
+/// S1: of several records the last one's sender.
+func senders(_ report: Report) throws {
+    let loop = try Loop()
+    var seen: [Signal] = []
+    try loop.signal(realTimeSignal) { _, signal in seen.append(signal) }
+    kill(getpid(), realTimeSignal)
+    sigqueue(getpid(), realTimeSignal, sigval())
+    try pump(loop)
+    report.equal(seen.map(\.count), [2], "records")
+    report.equal(seen.first?.code, -1, "code, SI_QUEUE")
+    sigqueue(getpid(), realTimeSignal, sigval())
+    kill(getpid(), realTimeSignal)
+    try pump(loop)
+    report.equal(seen.last?.code, 0, "code, SI_USER")
+}
+
+/// L14, S4: what close() does to subscriptions whose handles are kept, and what a handler's end may not do any more.
+func releaseAtEnd(_ report: Report) throws {
+    final class Tracker {
+        let ended: () -> Void
+        init(_ ended: @escaping () -> Void) { self.ended = ended }
+        deinit { ended() }
+    }
+    let before = openDescriptors()
+    let loop = try Loop()
+    var released = 0
+    let kept: SignalSubscription
+    do {
+        let tracker = Tracker { [unowned loop] in
+            released += 1
+            report.throwing(.closed, "signal in a deinit") { () throws(LoopError) in
+                try loop.signal(SIGUSR2) { _, _ in }
+            }
+            report.throwing(.closed, "watch in a deinit") { () throws(LoopError) in
+                try loop.eventfd { _, _ in }
+            }
+        }
+        kept = try loop.signal(SIGUSR1) { _, _ in withExtendedLifetime(tracker) {} }
+    }
+    try loop.close()
+    report.equal(released, 1, "released by close()")
+    report.expect(!kept.isActive && !kept.cancel(), "a handle of the past")
+    report.equal(blockedSignals(), [], "the mask")
+    report.equal(openDescriptors(), before, "descriptors, with the handle kept")
 }
 
 /// L13: thousands of queued signals do not hold up a descriptor.
