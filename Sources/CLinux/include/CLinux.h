@@ -19,6 +19,8 @@
 #include <sys/timerfd.h>
 #include <time.h>
 
+#include "CLinuxFaults.h"
+
 /// "Bad file descriptor" for EBADF; a static string, from any thread.
 const char *clinux_error_text(int code);
 
