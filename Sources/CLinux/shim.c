@@ -236,11 +236,12 @@ int clinux_process_mark(void) {
 
 // MARK: threads
 
-static bool thread_mask_read(const char *thread, struct clinux_thread_mask *mask) {
+/// 1, or 0 where the thread has ended meanwhile, or -errno.
+static int thread_mask_read(const char *thread, struct clinux_thread_mask *mask) {
     char path[64], line[256];
     snprintf(path, sizeof path, "/proc/self/task/%s/status", thread);
     FILE *file = KERNEL(TASK_STATUS_OPEN, NULL, fopen(path, "re"));
-    if (!file) return false;
+    if (!file) return errno == ENOENT || errno == ESRCH ? 0 : -errno;
     bool found = false;
     mask->thread = atoi(thread);
     mask->name[0] = 0;
@@ -262,15 +263,15 @@ static bool thread_mask_read(const char *thread, struct clinux_thread_mask *mask
 int clinux_thread_masks(struct clinux_thread_mask *masks, int capacity) {
     DIR *tasks = KERNEL(TASKS_OPEN, NULL, opendir("/proc/self/task"));
     if (!tasks) return -errno;
-    int count = 0;
-    for (struct dirent *entry; (entry = readdir(tasks));) {
+    int count = 0, found = 0;
+    for (struct dirent *entry; found >= 0 && (entry = readdir(tasks));) {
         struct clinux_thread_mask mask;
-        if (entry->d_name[0] == '.' || !thread_mask_read(entry->d_name, &mask)) continue;
+        if (entry->d_name[0] == '.' || (found = thread_mask_read(entry->d_name, &mask)) <= 0) continue;
         if (count < capacity) masks[count] = mask;
         count++;
     }
     closedir(tasks);
-    return count;
+    return found < 0 ? found : count;
 }
 
 _Thread_local uintptr_t clinux_thread_number;

@@ -50,6 +50,7 @@ struct Fixture {
             "run-until": runUntil,
             "open-thread": openThread,
             "blocked-thread": blockedThread,
+            "refused-claim": refusedClaim,
             "child-ends": childEnds,
             "child-before": childBefore,
             "child-status": childStatus,
