@@ -208,26 +208,26 @@ int clinux_pidfd_signal(int pidfd, int signal) {
 static uint32_t no_process;
 uint32_t *clinux_process_word = &no_process;
 
-static int process_page_error;
-
-static void process_page_make(void) {
-    long size = sysconf(_SC_PAGESIZE);
+/// Of threads that come here at a time one page is taken. (A lock would be held for ever in a child that is forked
+/// meanwhile.) A failure is not remembered: the next loop may find more memory.
+static int process_page_make(void) {
+    size_t size = (size_t)sysconf(_SC_PAGESIZE);
     void *page = KERNEL(MARK_MMAP, MAP_FAILED,
-                        mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    if (page == MAP_FAILED) {
-        process_page_error = errno;
-    } else if (KERNEL(MARK_MADVISE, -1, madvise(page, (size_t)size, MADV_WIPEONFORK)) < 0) {
-        process_page_error = errno;
-        munmap(page, (size_t)size);
-    } else {
-        clinux_process_word = page;
-    }
+                        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    if (page == MAP_FAILED) return -errno;
+    int error = KERNEL(MARK_MADVISE, -1, madvise(page, size, MADV_WIPEONFORK)) < 0 ? errno : 0;
+    uint32_t *none = &no_process;
+    if (error || !__atomic_compare_exchange_n(&clinux_process_word, &none, page, false, __ATOMIC_ACQ_REL,
+                                              __ATOMIC_ACQUIRE))
+        munmap(page, size);
+    return -error;
 }
 
 int clinux_process_mark(void) {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, process_page_make);
-    if (process_page_error) return -process_page_error;
+    if (__atomic_load_n(&clinux_process_word, __ATOMIC_ACQUIRE) == &no_process) {
+        int error = process_page_make();
+        if (error) return error;
+    }
     uint32_t process = (uint32_t)getpid();
     // Racing threads write the same number, and nothing else hangs on it: relaxed.
     if (clinux_process() != process) __atomic_store_n(clinux_process_word, process, __ATOMIC_RELAXED);
