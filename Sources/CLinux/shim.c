@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include "CLinux.h"
+#include "kernel.h"
 
 #include <dirent.h>
 #include <limits.h>
@@ -39,48 +40,56 @@ const char *clinux_error_text(int code) {
 
 // MARK: epoll
 
-int clinux_epoll_create(void) { RETURN_RESULT(epoll_create1(EPOLL_CLOEXEC)); }
+int clinux_epoll_create(void) { RETURN_RESULT(KERNEL(EPOLL_CREATE, -1, epoll_create1(EPOLL_CLOEXEC))); }
 
 int clinux_epoll_ctl(int epoll, int operation, int descriptor, uint32_t events, uint64_t data) {
     struct epoll_event event = {.events = events, .data.u64 = data};
-    RETURN_RESULT(epoll_ctl(epoll, operation, descriptor, &event));
+    RETURN_RESULT(KERNEL(EPOLL_ADD + (operation - EPOLL_CTL_ADD), -1,
+                         epoll_ctl(epoll, operation, descriptor, &event)));
 }
 
 int clinux_epoll_wait(int epoll, struct epoll_event *events, int capacity, int timeout_ms) {
-    RETURN_RESULT(epoll_wait(epoll, events, capacity, timeout_ms));
+    RETURN_RESULT(KERNEL(EPOLL_WAIT, -1, epoll_wait(epoll, events, capacity, timeout_ms)));
 }
 
 // MARK: eventfd, timerfd, descriptors
 
-int clinux_eventfd(unsigned initial, int flags) { RETURN_RESULT(eventfd(initial, flags)); }
+int clinux_eventfd(unsigned initial, int flags) { RETURN_RESULT(KERNEL(EVENTFD, -1, eventfd(initial, flags))); }
 
-int clinux_eventfd_write(int descriptor, uint64_t value) { RETURN_RESULT(write(descriptor, &value, sizeof value)); }
+int clinux_eventfd_write(int descriptor, uint64_t value) {
+    RETURN_RESULT(KERNEL(EVENTFD_WRITE, -1, write(descriptor, &value, sizeof value)));
+}
 
 int clinux_eventfd_drain(int descriptor, uint64_t *value) {
     struct iovec vector = {.iov_base = value, .iov_len = sizeof *value};
-    ssize_t result = preadv2(descriptor, &vector, 1, -1, RWF_NOWAIT);
+    ssize_t result = KERNEL(EVENTFD_DRAIN, -1, preadv2(descriptor, &vector, 1, -1, RWF_NOWAIT));
     if (result < 0 && errno == EOPNOTSUPP) {
         // A kernel whose eventfd knows no RWF_NOWAIT: look first. One reader per counter, so the look holds.
         struct pollfd entry = {.fd = descriptor, .events = POLLIN};
-        int ready = poll(&entry, 1, 0);
+        int ready = KERNEL(EVENTFD_POLL, -1, poll(&entry, 1, 0));
         if (ready < 0) return -errno;
         if (ready == 0) return -EAGAIN;
-        RETURN_RESULT(read(descriptor, value, sizeof *value));
+        RETURN_RESULT(KERNEL(EVENTFD_READ, -1, read(descriptor, value, sizeof *value)));
     }
     return result < 0 ? -errno : (int)result;
 }
 
-int clinux_timerfd_create(void) { RETURN_RESULT(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)); }
+int clinux_timerfd_create(void) {
+    RETURN_RESULT(KERNEL(TIMERFD_CREATE, -1, timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)));
+}
 
 int clinux_timerfd_set(int descriptor, uint64_t deadline_ns) {
     struct itimerspec when = {
         .it_value = {.tv_sec = (time_t)(deadline_ns / 1000000000u), .tv_nsec = (long)(deadline_ns % 1000000000u)}};
-    RETURN_RESULT(timerfd_settime(descriptor, TFD_TIMER_ABSTIME, &when, NULL));
+    RETURN_RESULT(KERNEL(TIMERFD_SETTIME, -1, timerfd_settime(descriptor, TFD_TIMER_ABSTIME, &when, NULL)));
 }
 
-int clinux_close(int descriptor) { RETURN_RESULT(close(descriptor)); }
+int clinux_close(int descriptor) {
+    int closed = close(descriptor);
+    RETURN_RESULT(KERNEL(CLOSE, -1, closed));
+}
 
-int clinux_dup3(int from, int to, int flags) { RETURN_RESULT(dup3(from, to, flags)); }
+int clinux_dup3(int from, int to, int flags) { RETURN_RESULT(KERNEL(DUP3, -1, dup3(from, to, flags))); }
 
 int clinux_pipe2(int descriptors[2], int flags) { RETURN_RESULT(pipe2(descriptors, flags)); }
 
@@ -118,7 +127,7 @@ static sigset_t signal_set(uint64_t signals) {
 
 int clinux_sigmask_block(uint64_t signals, uint64_t *previous) {
     sigset_t set = signal_set(signals), old;
-    int error = pthread_sigmask(SIG_BLOCK, &set, &old);
+    int error = KERNEL(SIGMASK_BLOCK, errno, pthread_sigmask(SIG_BLOCK, &set, &old));
     if (error) return -error;
     *previous = 0;
     for (int number = 1; number <= 64; number++)
@@ -128,23 +137,24 @@ int clinux_sigmask_block(uint64_t signals, uint64_t *previous) {
 
 int clinux_sigmask_unblock(uint64_t signals) {
     sigset_t set = signal_set(signals);
-    return -pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    return -KERNEL(SIGMASK_UNBLOCK, errno, pthread_sigmask(SIG_UNBLOCK, &set, NULL));
 }
 
 int clinux_signalfd(int descriptor, uint64_t signals) {
     sigset_t set = signal_set(signals);
-    RETURN_RESULT(signalfd(descriptor, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+    RETURN_RESULT(KERNEL(SIGNALFD_CREATE + (descriptor >= 0), -1,
+                         signalfd(descriptor, &set, SFD_CLOEXEC | SFD_NONBLOCK)));
 }
 
 int clinux_signalfd_read(int descriptor, struct signalfd_siginfo *records, int capacity) {
-    ssize_t length = read(descriptor, records, sizeof *records * (size_t)capacity);
+    ssize_t length = KERNEL(SIGNALFD_READ, -1, read(descriptor, records, sizeof *records * (size_t)capacity));
     return length < 0 ? -errno : (int)(length / (ssize_t)sizeof *records);
 }
 
 int clinux_sigtake(uint64_t signals) {
     sigset_t set = signal_set(signals);
     struct timespec zero = {0, 0};
-    RETURN_RESULT(sigtimedwait(&set, NULL, &zero));
+    RETURN_RESULT(KERNEL(SIGTIMEDWAIT, -1, sigtimedwait(&set, NULL, &zero)));
 }
 
 int clinux_sigrtmin(void) { return SIGRTMIN; }
@@ -153,12 +163,15 @@ int clinux_sigrtmax(void) { return SIGRTMAX; }
 // MARK: processes
 
 /// PIDFD_NONBLOCK is O_NONBLOCK; with WNOHANG it changes nothing for our waitid.
-int clinux_pidfd_open(int pid) { RETURN_RESULT(syscall(SYS_pidfd_open, pid, O_NONBLOCK)); }
+int clinux_pidfd_open(int pid) {
+    RETURN_RESULT(KERNEL(PIDFD_OPEN, -1, syscall(SYS_pidfd_open, pid, O_NONBLOCK)));
+}
 
 int clinux_pidfd_wait(int pidfd, bool keep, struct clinux_exit *exit) {
     siginfo_t info;
     memset(&info, 0, sizeof info);
-    if (waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG | (keep ? WNOWAIT : 0)) < 0) return -errno;
+    int options = WEXITED | WNOHANG | (keep ? WNOWAIT : 0);
+    if (KERNEL(PIDFD_WAITID, -1, waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, options)) < 0) return -errno;
     if (info.si_signo == 0 || info.si_pid == 0) return 0;
     *exit = (struct clinux_exit){.code = info.si_code, .status = info.si_status};
     return 1;
@@ -175,7 +188,7 @@ _Static_assert(sizeof(struct pidfd_info_v0) == 64, "the size is part of the requ
 int clinux_pidfd_remembered(int pidfd, struct clinux_exit *exit) {
     const uint64_t info_exit = 1 << 3;
     struct pidfd_info_v0 info = {.mask = info_exit};
-    if (ioctl(pidfd, _IOWR(0xFF, 11, struct pidfd_info_v0), &info) < 0) return -errno;
+    if (KERNEL(PIDFD_INFO, -1, ioctl(pidfd, _IOWR(0xFF, 11, struct pidfd_info_v0), &info)) < 0) return -errno;
     if (!(info.mask & info_exit)) return 0;
     int status = info.exit_code;
     if (WIFEXITED(status)) {
@@ -187,7 +200,7 @@ int clinux_pidfd_remembered(int pidfd, struct clinux_exit *exit) {
 }
 
 int clinux_pidfd_signal(int pidfd, int signal) {
-    RETURN_RESULT(syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0));
+    RETURN_RESULT(KERNEL(PIDFD_SIGNAL, -1, syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0)));
 }
 
 // MARK: fork
@@ -195,25 +208,26 @@ int clinux_pidfd_signal(int pidfd, int signal) {
 static uint32_t no_process;
 uint32_t *clinux_process_word = &no_process;
 
-static int process_page_error;
-
-static void process_page_make(void) {
-    long size = sysconf(_SC_PAGESIZE);
-    void *page = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (page == MAP_FAILED) {
-        process_page_error = errno;
-    } else if (madvise(page, (size_t)size, MADV_WIPEONFORK) < 0) {
-        process_page_error = errno;
-        munmap(page, (size_t)size);
-    } else {
-        clinux_process_word = page;
-    }
+/// Of threads that come here at a time one page is taken. (A lock would be held for ever in a child that is forked
+/// meanwhile.) A failure is not remembered: the next loop may find more memory.
+static int process_page_make(void) {
+    size_t size = (size_t)sysconf(_SC_PAGESIZE);
+    void *page = KERNEL(MARK_MMAP, MAP_FAILED,
+                        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    if (page == MAP_FAILED) return -errno;
+    int error = KERNEL(MARK_MADVISE, -1, madvise(page, size, MADV_WIPEONFORK)) < 0 ? errno : 0;
+    uint32_t *none = &no_process;
+    if (error || !__atomic_compare_exchange_n(&clinux_process_word, &none, page, false, __ATOMIC_ACQ_REL,
+                                              __ATOMIC_ACQUIRE))
+        munmap(page, size);
+    return -error;
 }
 
 int clinux_process_mark(void) {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, process_page_make);
-    if (process_page_error) return -process_page_error;
+    if (__atomic_load_n(&clinux_process_word, __ATOMIC_ACQUIRE) == &no_process) {
+        int error = process_page_make();
+        if (error) return error;
+    }
     uint32_t process = (uint32_t)getpid();
     // Racing threads write the same number, and nothing else hangs on it: relaxed.
     if (clinux_process() != process) __atomic_store_n(clinux_process_word, process, __ATOMIC_RELAXED);
@@ -222,11 +236,12 @@ int clinux_process_mark(void) {
 
 // MARK: threads
 
-static bool thread_mask_read(const char *thread, struct clinux_thread_mask *mask) {
+/// 1, or 0 where the thread has ended meanwhile, or -errno.
+static int thread_mask_read(const char *thread, struct clinux_thread_mask *mask) {
     char path[64], line[256];
     snprintf(path, sizeof path, "/proc/self/task/%s/status", thread);
-    FILE *file = fopen(path, "re");
-    if (!file) return false;
+    FILE *file = KERNEL(TASK_STATUS_OPEN, NULL, fopen(path, "re"));
+    if (!file) return errno == ENOENT || errno == ESRCH ? 0 : -errno;
     bool found = false;
     mask->thread = atoi(thread);
     mask->name[0] = 0;
@@ -246,17 +261,17 @@ static bool thread_mask_read(const char *thread, struct clinux_thread_mask *mask
 }
 
 int clinux_thread_masks(struct clinux_thread_mask *masks, int capacity) {
-    DIR *tasks = opendir("/proc/self/task");
+    DIR *tasks = KERNEL(TASKS_OPEN, NULL, opendir("/proc/self/task"));
     if (!tasks) return -errno;
-    int count = 0;
-    for (struct dirent *entry; (entry = readdir(tasks));) {
+    int count = 0, found = 0;
+    for (struct dirent *entry; found >= 0 && (entry = readdir(tasks));) {
         struct clinux_thread_mask mask;
-        if (entry->d_name[0] == '.' || !thread_mask_read(entry->d_name, &mask)) continue;
+        if (entry->d_name[0] == '.' || (found = thread_mask_read(entry->d_name, &mask)) <= 0) continue;
         if (count < capacity) masks[count] = mask;
         count++;
     }
     closedir(tasks);
-    return count;
+    return found < 0 ? found : count;
 }
 
 _Thread_local uintptr_t clinux_thread_number;

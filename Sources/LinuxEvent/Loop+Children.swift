@@ -51,6 +51,8 @@ extension ChildObserver: Sendable {}
 final class ObservedProcesses {
     let loopOwner: LoopOwner
     private var processes: [CInt: ObservedProcess] = [:]
+    /// Those whose number means another process by now, and whose end has not been told yet.
+    private var outlived: [ObservedProcess] = []
 
     init(_ loopOwner: LoopOwner) { self.loopOwner = loopOwner }
 
@@ -60,14 +62,17 @@ final class ObservedProcesses {
         return process
     }
 
-    func add(_ process: ObservedProcess) { processes[process.pid] = process }
+    func add(_ process: ObservedProcess) {
+        if let old = processes.updateValue(process, forKey: process.pid) { outlived.append(old) }
+    }
 
     func remove(_ process: ObservedProcess) {
         if processes[process.pid] === process { processes[process.pid] = nil }
+        outlived.removeAll { $0 === process }
     }
 
     func close() {
-        for process in processes.values { process.close() }
+        for process in Array(processes.values) + outlived { process.close() }
     }
 }
 

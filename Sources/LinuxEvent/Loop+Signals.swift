@@ -69,6 +69,8 @@ final class SignalSubscriptions {
     private let owner: LoopOwner
     private var subscribers: [Subscriber] = []
     private var taken: SignalSet = []
+    /// What the descriptor takes: `taken`, unless the kernel refused to hear of a signal that was given back.
+    private var told: SignalSet = []
     /// Of `taken`, what this loop blocked and its user had not.
     private var blockedByUs: SignalSet = []
 
@@ -105,25 +107,29 @@ final class SignalSubscriptions {
             var mask: UInt64 = 0
             try check("pthread_sigmask", unsafe clinux_sigmask_block(signal.rawValue, &mask))
             if mask & signal.rawValue == 0 { blockedByUs.insert(signal) }
-            let open = threadsNotBlocking(signal)
+            let open = try threadsNotBlocking(signal)
             if !open.isEmpty { throw .signalNotBlocked(number, threads: open) }
-            try signals.setSignals(taken)
+            try tell()
         } catch {
-            giveBack(signal)
+            // What is pending was so before, or takes the course that it would have taken: it is not ours.
+            taken.remove(signal)
+            disown(signal)
             throw error
         }
     }
 
     /// Threads that would take the signal before the descriptor does. Contract S2.
-    private func threadsNotBlocking(_ signal: SignalSet) -> [LoopError.ThreadName] {
+    private func threadsNotBlocking(_ signal: SignalSet) throws(LoopError) -> [LoopError.ThreadName] {
         var capacity = 64
         while true {
+            var threads: CInt = 0
             let masks = unsafe [clinux_thread_mask](unsafeUninitializedCapacity: capacity) { buffer, count in
-                let threads = Int(unsafe clinux_thread_masks(buffer.baseAddress, CInt(capacity)))
-                // Without /proc nobody can tell; the claim is made in good faith.
-                capacity = max(threads, 0)
-                count = min(capacity, buffer.count)
+                threads = unsafe clinux_thread_masks(buffer.baseAddress, CInt(capacity))
+                count = min(max(Int(threads), 0), buffer.count)
             }
+            if [-EMFILE, -ENFILE, -ENOMEM].contains(threads) { try check("open /proc/self/task", threads) }
+            // Without /proc nobody can tell; the claim is made in good faith.
+            capacity = max(Int(threads), 0)
             guard masks.count == capacity else { continue }  // more threads than room: again with as much
             return masks.filter { $0.blocked & signal.rawValue == 0 }.map { mask in
                 LoopError.ThreadName(
@@ -132,11 +138,24 @@ final class SignalSubscriptions {
         }
     }
 
+    /// Has the descriptor take what this loop has taken, and nothing else.
+    private func tell() throws(LoopError) {
+        guard told != taken else { return }
+        try signals.setSignals(taken)
+        told = taken
+    }
+
     /// While the signal is still blocked nothing can be delivered, so first take off what is pending. Contract S4.
     private func giveBack(_ signal: SignalSet) {
         guard taken.remove(signal) != nil else { return }
-        try? signals.setSignals(taken)
-        while clinux_sigtake(signal.rawValue) > 0 {}
+        try? tell()
+        var result: CInt
+        // An interruption is not the end of it: what is left over would take its default action.
+        repeat { result = clinux_sigtake(signal.rawValue) } while result > 0 || result == -EINTR
+        disown(signal)
+    }
+
+    private func disown(_ signal: SignalSet) {
         if blockedByUs.remove(signal) != nil { _ = clinux_sigmask_unblock(signal.rawValue) }
         _ = Self.owned.bitwiseAnd(~signal.rawValue, ordering: .relaxed)
     }
@@ -159,6 +178,8 @@ final class SignalSubscriptions {
     /// Reads what is pending, within a budget, and tells each signal's subscribers in the order made. The descriptor
     /// is level-triggered: what is left comes in the next turn. Contract S1, L13.
     func drain(_ loop: Loop) {
+        // A signal that was given back may be another loop's by now, whose records are not ours to read.
+        try? tell()
         var seen: [Signal] = []
         for _ in 0..<4 {
             let records = signals.read()
@@ -216,17 +237,17 @@ extension Loop {
         if watchers.isClosed { throw .closed }
         if let signals { return try signals.add(number, handler) }
         let made = try SignalSubscriptions(watchers.owner)
-        let subscription = try made.add(number, handler)
+        let watcher = try watchInternal(made.signals.descriptor, level: true) { loop, _, _ in
+            loop.counters.internalEvents -= 1  // it is the user's event, after all
+            loop.signals?.drain(loop)
+        }
         do throws(LoopError) {
-            try watchInternal(made.signals.descriptor, level: true) { loop, _, _ in
-                loop.counters.internalEvents -= 1  // it is the user's event, after all
-                loop.signals?.drain(loop)
-            }
+            let subscription = try made.add(number, handler)
+            signals = made
+            return subscription
         } catch {
-            subscription.cancel()
+            watcher.cancel()
             throw error
         }
-        signals = made
-        return subscription
     }
 }

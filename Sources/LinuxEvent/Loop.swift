@@ -220,7 +220,7 @@ public final class Loop {
             if watchers.isClosed { throw .closed }
             if let outer = watchers.outer { return outer.descriptor }
             let made = try OuterEpoll(watchers.backend)
-            try timers.keepArmed()
+            try timers.armForOthers()
             watchers.outer = made
             made.tell(hasWork: hasWork)
             return made.descriptor
@@ -235,8 +235,9 @@ public final class Loop {
     @inline(never)
     private func tellOuter() {
         guard let outer = watchers.outer else { return }
-        try? timers.armForOthers()  // if it fails, our own next wait will say so
-        outer.tell(hasWork: hasWork)
+        // Without an alarm nothing would end the other's wait in time: so it is told to turn us, and we try again then.
+        let isArmed = (try? timers.armForOthers()) != nil
+        outer.tell(hasWork: hasWork || !isArmed)
     }
 
     // MARK: The end

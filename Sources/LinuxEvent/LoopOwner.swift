@@ -7,7 +7,7 @@ struct LoopOwner {
     private let process: UInt32
 
     init() throws(LoopError) {
-        process = UInt32(try check("mmap", clinux_process_mark()))
+        process = UInt32(try check("mmap, madvise", clinux_process_mark()))
     }
 
     /// This is a child of the process that made the loop, by fork without exec: what is shared with the parent must not

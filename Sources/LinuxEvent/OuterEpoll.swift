@@ -16,18 +16,19 @@ final class OuterEpoll {
     init(_ inner: borrowing EpollBackend) throws(LoopError) {
         epoll = try EpollBackend()
         attention = try EventFD()
-        try check("epoll_ctl ADD", epoll.add(inner.descriptor, Readiness.input, Token(rawValue: 0)))
+        try add(inner)
         try check("epoll_ctl ADD", epoll.add(attention.descriptor, Readiness.input, Token(rawValue: 0)))
     }
 
-    /// The loop's own set was made anew: the old one went, and with it the entry here.
-    func add(_ inner: borrowing EpollBackend) {
-        _ = epoll.add(inner.descriptor, Readiness.input, Token(rawValue: 0))
+    /// A set that is, or will be, the loop's own. The entry goes with the set, whatever number the set has by then.
+    func add(_ inner: borrowing EpollBackend) throws(LoopError) {
+        try check("epoll_ctl ADD", epoll.add(inner.descriptor, Readiness.input, Token(rawValue: 0)))
     }
 
     func tell(hasWork: Bool) {
         guard hasWork != isTold else { return }
-        isTold = hasWork
-        if hasWork { attention.ring() } else { _ = attention.drain() }
+        if hasWork { attention.ring() }
+        // What could not be read is still told, and the end of the next turn tries again.
+        isTold = hasWork || attention.drain() == nil
     }
 }

@@ -103,8 +103,8 @@ final class WatcherSet {
                 _ = backend.remove(descriptor)
                 result = backend.add(descriptor, new.kernelMask, token)
             }
-            if result < 0, isRemoved {
-                _ = backend.add(descriptor, old.presentMask, Token(descriptor, old.generation))
+            if result < 0, isRemoved, let slot = table.slot(descriptor) {
+                putBack(descriptor, slot, old.presentMask)
             }
         }
         try check("epoll_ctl", result)
@@ -216,7 +216,9 @@ final class WatcherSet {
         guard before.interest != interest else { return }
         slot.value.setInterest(interest)
         do throws(LoopError) { try apply(descriptor, slot) } catch {
+            let outside = slot.value.state.intersection(.parked)
             slot.value = before
+            slot.value.state.formUnion(outside)
             throw error
         }
     }
@@ -268,6 +270,12 @@ final class WatcherSet {
         return result
     }
 
+    /// The present entry went out of the set for another, which was refused. If the kernel refuses this one as well,
+    /// the watcher is outside of its set, and shows it. Contract W8, W10.
+    private func putBack(_ descriptor: CInt, _ slot: WatcherReference, _ mask: UInt32) {
+        if backend.add(descriptor, mask, Token(descriptor, slot.value.generation)) < 0 { notePark(slot) }
+    }
+
     /// The kernel refuses a MOD of an exclusive entry: out and in again. Out of the set it can miss nothing, since
     /// adding what is ready reports it.
     private func replaceExclusive(_ descriptor: CInt, _ slot: WatcherReference) throws(LoopError) {
@@ -279,7 +287,7 @@ final class WatcherSet {
         // If it is not there, the number is another file's by now, which must not be added. Contract W9.
         try check("epoll_ctl DEL", backend.remove(descriptor))
         let result = backend.add(descriptor, slot.value.wantedMask, token)
-        if result < 0 { _ = backend.add(descriptor, slot.value.kernelMask, token) }
+        if result < 0 { putBack(descriptor, slot, slot.value.kernelMask) }
         try check("epoll_ctl ADD", result)
         slot.value.kernelMask = slot.value.wantedMask
     }
@@ -288,10 +296,14 @@ final class WatcherSet {
 
     /// An event that nobody can take. HUP and ERR cannot be masked, and would be reported for ever: out of the
     /// kernel's set with it, until the interest changes. Contract W10.
-    func park(_ descriptor: CInt, _ slot: WatcherReference) {
+    private func park(_ descriptor: CInt, _ slot: WatcherReference) {
         // Refused: the number was closed, or is another file's now, and a copy of the file that was watched keeps its
         // entry reporting. Parked it would spin; as nobody's it is a leftover, which a rebuild sheds. Contract W9.
         guard backend.remove(descriptor) == 0 else { return vanish(descriptor, slot) }
+        notePark(slot)
+    }
+
+    private func notePark(_ slot: WatcherReference) {
         slot.value.state.insert(.parked)
         slot.value.state.remove(.dropped)
         slot.value.kernelMask = 0
@@ -410,16 +422,25 @@ final class WatcherSet {
             auditCursor = (auditCursor &+ 1) % events
             let token = batch.event(auditCursor).token
             guard let slot = table.live(token), !slot.value.state.contains(.parked) else { continue }
-            if !holds(token, slot) { vanish(token.descriptor, slot) }
+            if holds(token, slot) == false { vanish(token.descriptor, slot) }
         }
     }
 
-    /// Whether the number still means the file that was watched. To add what is there already is refused and changes
-    /// nothing; so if it is accepted, it is another file, and goes at once.
-    private func holds(_ token: Token, _ slot: WatcherReference) -> Bool {
-        let result = backend.add(token.descriptor, 0, token)
-        if result == 0 { _ = backend.remove(token.descriptor) }
-        return result == -EEXIST
+    /// Whether the number still means the file that was watched; nil where the kernel cannot say.
+    ///
+    /// To add what is there already is refused and changes nothing; so if it is accepted, it is another file, and goes
+    /// at once.
+    private func holds(_ token: Token, _ slot: WatcherReference) -> Bool? {
+        // Nobody closes what is the loop's own. Contract L5.
+        if slot.value.traits.contains(.internal) { return true }
+        switch backend.add(token.descriptor, 0, token) {
+        case -EEXIST: return true
+        // No memory, or no room below the user's limit: no answer. A watcher would be lost by a wrong one.
+        case -ENOMEM, -ENOSPC: return nil
+        case 0: _ = backend.remove(token.descriptor)
+        default: break
+        }
+        return false
     }
 
     /// Makes the kernel's set anew from the table, which is the only cure for entries that no number names any more.
@@ -434,11 +455,18 @@ final class WatcherSet {
         table.forEach { descriptor, slot in
             guard isComplete, !slot.value.state.contains(.parked) else { return }
             let token = Token(descriptor, slot.value.generation)
-            guard holds(token, slot) else { return gone.append(token) }
-            if fresh.add(descriptor, slot.value.presentMask, token) < 0 { isComplete = false }
+            switch holds(token, slot) {
+            case true?: isComplete = fresh.add(descriptor, slot.value.presentMask, token) == 0
+            case false?: gone.append(token)
+            case nil: isComplete = false
+            }
         }
-        guard isComplete, (try? backend.become(fresh)) != nil else { return }
-        outer?.add(backend)
+        // Whatever fails, the old set serves on, and a foreign loop that polls it goes on to do so.
+        guard isComplete else { return }
+        do throws(LoopError) {
+            try outer?.add(fresh)
+            try backend.become(fresh)
+        } catch { return }
         pending.remove(.leftovers)
         rebuilds += 1
         for token in gone {

@@ -71,9 +71,10 @@ extension LinuxEventSuite.LoopLifeTests {
         for error in errors {
             var completed = false
             for occurrence in 1...32 where !completed {
-                let outcome = try Strace.inject("\(call):error=\(error):when=\(occurrence)", "creation \(error)")
+                let outcome = try Strace.inject(
+                    "\(call):error=\(error):when=\(occurrence)", "trial embedded \(call) \(error)")
                 #expect(outcome.exitCode == 0, "\(call) \(error) \(occurrence): \(outcome)")
-                completed = outcome.output.contains("everything worked")
+                completed = outcome.output.contains("passed")
                 if occurrence == 1, call == "epoll_create1" { #expect(!completed, "nothing was injected") }
                 if outcome.exitCode != 0 { return }
             }

@@ -41,6 +41,9 @@ extension LinuxEventSuite {
         @Test("S2 a signal that some thread does not block is refused, with that thread's name")
         func openThread() throws { try expectCase("open-thread") }
 
+        @Test("S2 a refused claim leaves what was pending, the mask and the descriptors as they were")
+        func refusedClaim() throws { try expectCase("refused-claim") }
+
         @Test("S2 threads started after blockSignals() are no obstacle")
         func blockedThread() throws { try expectCase("blocked-thread") }
 
@@ -102,7 +105,7 @@ extension LinuxEventSuite {
         @Test("S1 the fixture does report what fails")
         func fixtureFails() throws {
             #expect(try Fixture.run("no such case").exitCode == 2)
-            #expect(try Fixture.run("creation").exitCode == 1)
+            #expect(try Fixture.run("trial").exitCode == 1)
         }
     }
 }

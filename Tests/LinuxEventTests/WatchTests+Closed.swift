@@ -111,7 +111,9 @@ extension LinuxEventSuite.WatchTests {
         #expect(calls.names == ["read"])
     }
 
-    @Test("W9 outside a turn too a change never adds a stranger", arguments: ["interest", "rearm", "enable"])
+    @Test(
+        "W9 outside a turn too a change never adds a stranger",
+        arguments: ["interest", "rearm", "enable", "exclusive"])
     func noStrangerOutside(change: String) throws {
         let probe = try Probe()
         let loop = probe.loop
@@ -119,7 +121,8 @@ extension LinuxEventSuite.WatchTests {
         let gone = Pipe.readable()
         let stranger = Pipe.readable()
         let number = gone.reader
-        let watcher = try loop.watch(number, read: calls.handler("read"), oneshot: change == "rearm")
+        let watcher = try loop.watch(
+            number, read: calls.handler("read"), oneshot: change == "rearm", exclusive: change == "exclusive")
         try pump(loop)
         calls.clear()
         IO.place(stranger.reader, at: number)
@@ -332,6 +335,18 @@ extension LinuxEventSuite.WatchTests {
         try pump(loop, 3)
         #expect(calls.names == ["write"])
         #expect(try loop.unwatch(number))
+        // And to one that can only be made anew, because the kernel changes no exclusive entry.
+        for isExclusive in [true, false] {
+            calls.clear()
+            try loop.watch(number, read: calls.handler("old"), exclusive: !isExclusive)
+            close(number)
+            #expect(try loop.unwatch(number))
+            IO.place(pair.near, at: number)
+            try loop.watch(number, write: calls.handler("write"), exclusive: isExclusive)
+            try pump(loop)
+            #expect(calls.names == ["write"])
+            #expect(try loop.unwatch(number))
+        }
         try expectQuiet(loop)
     }
 

@@ -19,6 +19,8 @@
 #include <sys/timerfd.h>
 #include <time.h>
 
+#include "CLinuxFaults.h"
+
 /// "Bad file descriptor" for EBADF; a static string, from any thread.
 const char *clinux_error_text(int code);
 
@@ -91,7 +93,8 @@ int clinux_pidfd_signal(int pidfd, int signal);
 
 /// Made in a page that the kernel wipes in a child of fork(2). Read through `clinux_process`.
 extern uint32_t *clinux_process_word;
-/// Makes the page, once, and writes this process's number into it, again after a fork. The number, or -errno.
+/// Makes the page, where there is none yet, and writes this process's number into it, again after a fork. The number,
+/// or -errno.
 int clinux_process_mark(void);
 
 /// The number of the process that marked itself last; 0 in a child of fork that has not. One load.
@@ -106,8 +109,8 @@ struct clinux_thread_mask {
     char name[16];
 };
 
-/// Reads /proc/self/task: how many threads there are; at most `capacity` are written. Threads that end meanwhile are
-/// left out.
+/// Reads /proc/self/task: how many threads there are, or -errno; at most `capacity` are written. Threads that end
+/// meanwhile are left out.
 int clinux_thread_masks(struct clinux_thread_mask *masks, int capacity);
 
 extern _Thread_local uintptr_t clinux_thread_number;

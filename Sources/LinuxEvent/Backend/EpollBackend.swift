@@ -14,9 +14,11 @@ struct EpollBackend: ~Copyable {
 
     func close() { owned.close() }
 
-    /// Becomes another set, under the number that it has. Whoever polls that number has to add it again.
+    /// Becomes another set, under the number that it has. Whoever polls it has to add the other one, before or after.
     func become(_ other: consuming EpollBackend) throws(LoopError) {
-        try check("dup3", clinux_dup3(other.descriptor, descriptor, O_CLOEXEC))
+        var result: CInt
+        repeat { result = clinux_dup3(other.descriptor, descriptor, O_CLOEXEC) } while result == -EINTR
+        try check("dup3", result)
     }
 
     func add(_ descriptor: CInt, _ mask: UInt32, _ token: Token) -> CInt {

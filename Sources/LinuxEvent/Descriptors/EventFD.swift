@@ -25,20 +25,29 @@ struct EventFD: ~Copyable, Sendable {
     /// Makes a poller wake that waits for edges and never reads. A full counter takes no write and gives no edge, so it
     /// is read and written again.
     func ring() {
-        while clinux_eventfd_write(descriptor, 1) == -EAGAIN { _ = drain() }
+        while isFull(adding: 1) { _ = drain() }
     }
 
     /// Adds to what the next drain reads, and stays at the limit once it is reached.
     func add(_ increment: UInt64) {
         var increment = min(increment, Self.limit)
-        while clinux_eventfd_write(descriptor, increment) == -EAGAIN {
+        while isFull(adding: increment) {
             increment = min(increment.addingSaturated(drain() ?? 0), Self.limit)
         }
+    }
+
+    private func isFull(adding increment: UInt64) -> Bool {
+        var result: CInt
+        // A write waits, and can be interrupted, where another holder has cleared O_NONBLOCK.
+        repeat { result = clinux_eventfd_write(descriptor, increment) } while result == -EINTR
+        return result == -EAGAIN
     }
 
     /// Reads and clears the counter; nil if it was zero.
     func drain() -> UInt64? {
         var count: UInt64 = 0
-        return unsafe clinux_eventfd_drain(descriptor, &count) == 8 ? count : nil
+        var result: CInt
+        repeat { result = unsafe clinux_eventfd_drain(descriptor, &count) } while result == -EINTR
+        return result == 8 ? count : nil
     }
 }

@@ -28,8 +28,9 @@ struct ProcessFD: ~Copyable {
     /// a number could be another's by now, a pidfd cannot. Contract C3.
     func wait(keeping: Bool) -> End {
         var exit = clinux_exit()
-        let result = unsafe clinux_pidfd_wait(descriptor, keeping, &exit)
-        if result == 0 { return .running }
+        var result: CInt
+        repeat { result = unsafe clinux_pidfd_wait(descriptor, keeping, &exit) } while result == -EINTR
+        if result == 0 || result == -EAGAIN { return .running }
         return result > 0 ? .ended(ExitStatus(exit)) : .notOurs
     }
 

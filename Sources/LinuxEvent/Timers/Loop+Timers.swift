@@ -72,8 +72,7 @@ extension Loop {
     ) -> Timer {
         guard !isForeign, !timers.isClosed else { return Timer(queue: timers, index: .none, generation: 0) }
         let timer = timers.schedule(deadline.nanoseconds, interval: interval, handler)
-        // Best effort: if the alarm cannot be set now, the loop's next own wait sets it.
-        if !watchers.isInTurn { try? timers.armForOthers() }
+        noteWork()
         return timer
     }
 

@@ -27,8 +27,6 @@ final class TimerQueue {
     private let alarm: TimerFD
     /// What the alarm is set to, while it has not gone off.
     private var armed: UInt64?
-    /// A foreign loop polls our descriptor: the alarm must be right outside of turns too. Contract L6.
-    private var isKeptArmed = false
     private(set) var isClosed = false
 
     var descriptor: CInt { alarm.descriptor }
@@ -225,15 +223,10 @@ final class TimerQueue {
         armed = deadline
     }
 
-    /// From now on the alarm is right whenever nothing of ours is running.
-    func keepArmed() throws(LoopError) {
-        isKeptArmed = true
-        try armForOthers()
-    }
-
-    /// As `arm`, for a foreign loop that waits in our stead: a deadline that has passed sets off the alarm.
+    /// As `arm`, for a foreign loop that polls our descriptor and waits in our stead: the alarm must be right outside
+    /// of turns too, and a deadline that has passed sets it off. Contract L6.
     func armForOthers() throws(LoopError) {
-        guard isKeptArmed, let needed = buckets.earliest(base: base), needed < armed ?? .max else { return }
+        guard let needed = buckets.earliest(base: base), needed < armed ?? .max else { return }
         try setAlarm(needed)
     }
 

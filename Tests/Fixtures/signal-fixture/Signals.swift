@@ -390,6 +390,22 @@ func openThread(_ report: Report) throws {
     report.equal(blockedSignals(), [SIGUSR2], "what the user blocked stays blocked")
 }
 
+/// S2 W8: a refused claim takes nothing away, not even what was pending.
+func refusedClaim(_ report: Report) throws {
+    startSleeper()
+    try blockSignals([SIGUSR1])
+    // To this thread alone: the other one would die of it.
+    pthread_kill(pthread_self(), SIGUSR1)
+    let loop = try Loop()
+    let before = openDescriptors()
+    report.expect((try? loop.signal(SIGUSR1) { _, _ in }) == nil, "claimed though a thread blocks nothing")
+    var pending = sigset_t()
+    sigpending(&pending)
+    report.equal(sigismember(&pending, SIGUSR1), 1, "still pending")
+    report.equal(blockedSignals(), [SIGUSR1], "the mask")
+    report.equal(openDescriptors(), before, "descriptors")
+}
+
 /// S2: threads started after `blockSignals` are no obstacle.
 func blockedThread(_ report: Report) throws {
     try blockSignals([SIGUSR1])
