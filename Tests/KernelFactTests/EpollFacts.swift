@@ -329,6 +329,6 @@ extension KernelFacts {
         }
 
         @Test("kernel: a signal's handler ends a wait with EINTR, with SA_RESTART too")
-        func interrupted() { expectHeld(kernel_fact_handler_interrupts_epoll_wait()) }
+        func interrupted() throws { try expectHeld(kernel_fact_handler_interrupts_epoll_wait()) }
     }
 }

@@ -184,15 +184,15 @@ extension KernelFacts {
         // MARK: Children of fork
 
         @Test("kernel: a child of fork shares the set: it removes its parent's entry")
-        func childRemoves() { expectHeld(kernel_fact_child_removes_parents_entry()) }
+        func childRemoves() throws { try expectHeld(kernel_fact_child_removes_parents_entry()) }
 
         @Test("kernel: a child that closes its copies leaves the parent's set as it is")
-        func childCloses() { expectHeld(kernel_fact_child_closes_its_copies()) }
+        func childCloses() throws { try expectHeld(kernel_fact_child_closes_its_copies()) }
 
         @Test("kernel: a copy held by a child keeps a closed descriptor reporting, until the child has ended")
-        func childHolds() { expectHeld(kernel_fact_copy_in_a_child_keeps_reporting()) }
+        func childHolds() throws { try expectHeld(kernel_fact_copy_in_a_child_keeps_reporting()) }
 
         @Test("kernel: a child of fork sees zeros in a page marked MADV_WIPEONFORK, and its parent what it wrote")
-        func wipeOnFork() { expectHeld(kernel_fact_wipe_on_fork()) }
+        func wipeOnFork() throws { try expectHeld(kernel_fact_wipe_on_fork()) }
     }
 }

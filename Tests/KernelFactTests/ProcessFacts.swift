@@ -8,89 +8,91 @@ extension KernelFacts {
     @Suite("signalfd")
     struct SignalFacts {
         @Test("kernel: five pending signals of one kind are one record")
-        func coalescing() { expectHeld(kernel_fact_standard_signals_coalesce()) }
+        func coalescing() throws { try expectHeld(kernel_fact_standard_signals_coalesce()) }
 
         @Test("kernel: real-time signals are queued, and come in order")
-        func queued() { expectHeld(kernel_fact_queued_signals_keep_order()) }
+        func queued() throws { try expectHeld(kernel_fact_queued_signals_keep_order()) }
 
         @Test("kernel: three children that end are one SIGCHLD")
-        func children() { expectHeld(kernel_fact_children_share_one_sigchld()) }
+        func children() throws { try expectHeld(kernel_fact_children_share_one_sigchld()) }
 
         @Test("kernel: an ignored signal is queued all the same while it is blocked")
-        func ignored() { expectHeld(kernel_fact_ignored_signals_are_queued_while_blocked()) }
+        func ignored() throws { try expectHeld(kernel_fact_ignored_signals_are_queued_while_blocked()) }
 
         @Test("kernel: a signal to the process goes to a thread that does not block it, not to the descriptor")
-        func openThread() { expectHeld(kernel_fact_open_thread_takes_the_signal()) }
+        func openThread() throws { try expectHeld(kernel_fact_open_thread_takes_the_signal()) }
 
         @Test("kernel: a signal to a thread is read by that thread alone, and wakes nobody else's poll")
-        func threadDirected() { expectHeld(kernel_fact_thread_directed_signals()) }
+        func threadDirected() throws { try expectHeld(kernel_fact_thread_directed_signals()) }
 
         @Test("kernel: a signal that is pending when it is unblocked takes its default action")
-        func unblocked() { expectHeld(kernel_fact_unblocking_delivers_what_is_pending()) }
+        func unblocked() throws { try expectHeld(kernel_fact_unblocking_delivers_what_is_pending()) }
 
         @Test("kernel: sigtimedwait takes a pending signal off, and nothing runs")
-        func taken() { expectHeld(kernel_fact_pending_signals_can_be_taken()) }
+        func taken() throws { try expectHeld(kernel_fact_pending_signals_can_be_taken()) }
 
         @Test("kernel: a record that was taken elsewhere leaves EAGAIN for who had it reported")
-        func stolen() { expectHeld(kernel_fact_stolen_record()) }
+        func stolen() throws { try expectHeld(kernel_fact_stolen_record()) }
 
         @Test("kernel: one record is read by one reader, though all are told")
-        func oneReader() { expectHeld(kernel_fact_one_record_one_reader()) }
+        func oneReader() throws { try expectHeld(kernel_fact_one_record_one_reader()) }
 
         @Test("kernel: the set of a signalfd can change; what is pending stays so, and counts for the new set")
-        func changed() { expectHeld(kernel_fact_signalfd_set_can_change()) }
+        func changed() throws { try expectHeld(kernel_fact_signalfd_set_can_change()) }
 
         @Test("kernel: a read gives as many records as there is room for, each with its sender and code")
-        func records() { expectHeld(kernel_fact_signalfd_records()) }
+        func records() throws { try expectHeld(kernel_fact_signalfd_records()) }
 
         @Test("kernel: a child of fork that changes an inherited signalfd changes its parent's")
-        func changedByChild() { expectHeld(kernel_fact_child_changes_parents_signalfd()) }
+        func changedByChild() throws { try expectHeld(kernel_fact_child_changes_parents_signalfd()) }
 
         @Test("kernel: a signalfd in an inherited set is never ready in a child of fork, though a read works")
-        func inheritedSet() { expectHeld(kernel_fact_signalfd_in_inherited_epoll()) }
+        func inheritedSet() throws { try expectHeld(kernel_fact_signalfd_in_inherited_epoll()) }
     }
 
     @Suite("pidfd")
     struct ProcessFacts {
         @Test("kernel: a pidfd is ready when the whole thread group has ended, not its first thread")
-        func wholeGroup() { expectHeld(kernel_fact_pidfd_needs_the_whole_group()) }
+        func wholeGroup() throws { try expectHeld(kernel_fact_pidfd_needs_the_whole_group()) }
 
         @Test("kernel: a stop is no end: not ready, and nothing to wait for")
-        func stops() { expectHeld(kernel_fact_pidfd_ignores_stops()) }
+        func stops() throws { try expectHeld(kernel_fact_pidfd_ignores_stops()) }
 
         @Test("kernel: waitid by pidfd tells code and status; WNOWAIT leaves them, and a second wait is ECHILD")
-        func statuses() { expectHeld(kernel_fact_pidfd_statuses()) }
+        func statuses() throws { try expectHeld(kernel_fact_pidfd_statuses()) }
 
         @Test("kernel: who was reaped, and nobody, is ESRCH; zero and below EINVAL; a pidfd is born close-on-exec")
-        func refusals() { expectHeld(kernel_fact_pidfd_refusals()) }
+        func refusals() throws { try expectHeld(kernel_fact_pidfd_refusals()) }
 
         @Test("kernel: a zombie can be opened, is ready at once, and takes signals; after the wait they are ESRCH")
-        func zombie() { expectHeld(kernel_fact_pidfd_of_a_zombie()) }
+        func zombie() throws { try expectHeld(kernel_fact_pidfd_of_a_zombie()) }
 
         @Test("kernel: a pidfd stays ready after its process was reaped, from 6.9 on with HUP")
-        func afterReaping() { expectHeld(kernel_fact_pidfd_after_reaping(KernelVersion.current >= .init(6, 9))) }
+        func afterReaping() throws {
+            try expectHeld(kernel_fact_pidfd_after_reaping(KernelVersion.current >= .init(6, 9)))
+        }
 
         @Test("kernel: waitid by pidfd takes that child's status alone; a wait for anyone may take it away")
-        func itsOwn() { expectHeld(kernel_fact_pidfd_waits_for_its_own()) }
+        func itsOwn() throws { try expectHeld(kernel_fact_pidfd_waits_for_its_own()) }
 
         @Test("kernel: who is no child can be opened and polled; to wait for it is ECHILD")
-        func noChild() { expectHeld(kernel_fact_pidfd_of_no_child()) }
+        func noChild() throws { try expectHeld(kernel_fact_pidfd_of_no_child()) }
 
         @Test("kernel: with SIGCHLD ignored a child's end is told, and its status is gone: ECHILD")
-        func ignoredSIGCHLD() { expectHeld(kernel_fact_pidfd_with_sigchld_ignored()) }
+        func ignoredSIGCHLD() throws { try expectHeld(kernel_fact_pidfd_with_sigchld_ignored()) }
 
         @Test("kernel: waitid with WNOHANG answers nothing for who runs, also by a pidfd with PIDFD_NONBLOCK")
-        func nonblocking() { expectHeld(kernel_fact_pidfd_nonblocking()) }
+        func nonblocking() throws { try expectHeld(kernel_fact_pidfd_nonblocking()) }
 
         @Test("kernel: a pidfd never means the next process with the number: ESRCH and ECHILD")
-        func numberUsedAgain() { expectHeld(kernel_fact_pidfd_never_means_another()) }
+        func numberUsedAgain() throws { try expectHeld(kernel_fact_pidfd_never_means_another()) }
 
         @Test("kernel: where there is PIDFD_GET_INFO with the exit, it outlives the wait and an ignored SIGCHLD")
-        func remembers() {
+        func remembers() throws {
             let fact = kernel_fact_pidfd_remembers()
             if fact.skipped == nil {
                 print("Linux \(KernelVersion.current): PIDFD_GET_INFO tells the exit of who was reaped")
-                expectHeld(fact)
+                try expectHeld(fact)
             } else {
                 print("Linux \(KernelVersion.current): no PIDFD_GET_INFO with the exit")
                 #expect(KernelVersion.current < .init(6, 15))

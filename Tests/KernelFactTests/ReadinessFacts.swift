@@ -112,6 +112,6 @@ extension KernelFacts {
         }
 
         @Test("kernel: a mount is told once on /proc/self/mounts, as IN, PRI and ERR")
-        func mounts() { expectHeld(kernel_fact_mounts_error_once()) }
+        func mounts() throws { try expectHeld(kernel_fact_mounts_error_once()) }
     }
 }

@@ -122,7 +122,7 @@ public enum Sockets {
     /// Ends a direction of a TCP connection, and waits for the peer's acknowledgement: that wakes pollers, too.
     public static func shutDown(_ descriptor: CInt, _ how: Int, until state: State) {
         shutdown(descriptor, CInt(how))
-        let deadline = Clock.monotonic() &+ 2_000_000_000
+        let deadline = Clock.monotonic() &+ Effort.atMost(2_000_000_000)
         while Clock.monotonic() < deadline {
             // The first byte of TCP_INFO is the state.
             var found: UInt8 = 0

@@ -52,7 +52,8 @@ public final class HelperProcess {
 
     private static func variables() -> [String] {
         var found = ["SWIFT_BACKTRACE=enable=no"]
-        for name in ["PATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR", "LINUX_EVENT_LONG", "LINUX_EVENT_SEED"] {
+        let passedOn = ["PATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR"]
+        for name in passedOn + ["LINUX_EVENT_LONG", "LINUX_EVENT_SEED", "LINUX_EVENT_SLOW"] {
             if let value = Effort.environment(name) { found.append("\(name)=\(value)") }
         }
         return found
@@ -60,9 +61,10 @@ public final class HelperProcess {
 
     public func send(_ signal: CInt) { kill(pid, signal) }
 
-    /// Reads until a line of the helper's output is exactly this text; false if that takes more than ten seconds.
+    /// Reads until a line of the helper's output is exactly this text; false if that takes more than ten seconds
+    /// (more on a slow machine).
     public func waitForLine(_ text: String) -> Bool {
-        let deadline = Clock.monotonic() &+ 10_000_000_000
+        let deadline = Clock.monotonic() &+ Effort.atMost(10_000_000_000)
         while Clock.monotonic() < deadline {
             let ended = collect(output.reader, into: &outputBytes)
             let lines = String(decoding: outputBytes, as: UTF8.self).split(separator: "\n")
@@ -75,7 +77,7 @@ public final class HelperProcess {
 
     /// Waits for the end of the program; one that does not end in time is killed, and shows SIGKILL.
     public func end(withinSeconds seconds: Int = 20) -> Outcome {
-        let deadline = Clock.monotonic() &+ UInt64(seconds) &* 1_000_000_000
+        let deadline = Clock.monotonic() &+ Effort.atMost(UInt64(seconds) &* 1_000_000_000)
         var raw: CInt = 0
         while true {
             _ = collect(output.reader, into: &outputBytes)

@@ -82,6 +82,9 @@ final class Report {
     }
 }
 
+/// LINUX_EVENT_SLOW=10: the machine is ten times as slow as a real one. Upper bounds of time are multiplied by it.
+let slowness = max(1, getenv("LINUX_EVENT_SLOW").flatMap { UInt64(String(cString: $0)) } ?? 1)
+
 func say(_ text: String) {
     let line = text + "\n"
     _ = write(1, line, line.utf8.count)
