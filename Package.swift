@@ -57,6 +57,8 @@ let package = Package(
         .example("echo-load", ["LinuxEvent"]),
 
         .target(name: "TestSupport", dependencies: ["CLinux"], path: "Tests/TestSupport", swiftSettings: tests),
+        // What concerns a whole process, in a child of fork that runs nothing but C.
+        .target(name: "CKernelFacts", path: "Tests/CKernelFacts"),
         .executableTarget(
             name: "signal-fixture", dependencies: ["CLinux", "LinuxEvent"], path: "Tests/Fixtures/signal-fixture",
             swiftSettings: tests),
@@ -73,6 +75,9 @@ let package = Package(
             name: "plan-fixture", dependencies: ["CLinux", "LinuxEvent", "LinuxEventGroup"],
             path: "Tests/Fixtures/plan-fixture", swiftSettings: tests),
         .testTarget(name: "TidyTests", dependencies: ["TestSupport"], swiftSettings: tests),
+        // What the kernel is relied on for. No engine here: where one of these fails, the ground has moved.
+        .testTarget(
+            name: "KernelFactTests", dependencies: ["CLinux", "CKernelFacts", "TestSupport"], swiftSettings: tests),
         .testTarget(
             name: "LinuxEventTests",
             dependencies: ["CLinux", "LinuxEvent", "TestSupport", "async-fixture", "signal-fixture"],

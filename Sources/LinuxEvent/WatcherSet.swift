@@ -280,7 +280,7 @@ final class WatcherSet {
     /// adding what is ready reports it.
     private func replaceExclusive(_ descriptor: CInt, _ slot: WatcherReference) throws(LoopError) {
         // It would be refused when the old entry is gone already.
-        if slot.value.interest.contains(.readHangup) {
+        if !slot.value.interest.isDisjoint(with: [.readHangup, .priority]) {
             throw .system(SystemError(call: "epoll_ctl ADD", code: EINVAL))
         }
         let token = Token(descriptor, slot.value.generation)

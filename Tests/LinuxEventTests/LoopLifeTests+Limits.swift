@@ -110,7 +110,7 @@ extension LinuxEventSuite.LoopLifeTests {
     func watchRoundsAreFlat() throws {
         let loop = try Loop()
         let pipe = Pipe()
-        try expectFlat(1_000_000) { rounds in
+        try expectFlat(Effort.rounds(1_000_000)) { rounds in
             for _ in 0..<rounds {
                 try loop.watch(pipe.reader, read: { _, _, _ in })
                 try loop.unwatch(pipe.reader)
@@ -124,7 +124,7 @@ extension LinuxEventSuite.LoopLifeTests {
     func watchRoundsInTurnsAreFlat() throws {
         let loop = try Loop()
         let pipe = Pipe()
-        try expectFlat(2_000) { turns in
+        try expectFlat(Effort.rounds(2_000)) { turns in
             for _ in 0..<turns {
                 loop.defer { loop in
                     for _ in 0..<50 {
@@ -146,7 +146,7 @@ extension LinuxEventSuite.LoopLifeTests {
         .enabled(if: !Build.hasAddressSanitizer, "the address sanitizer keeps freed memory back"))
     func timerRoundsAreFlat() throws {
         let loop = try Loop()
-        try expectFlat(1_000_000) { rounds in
+        try expectFlat(Effort.rounds(1_000_000)) { rounds in
             for round in 0..<rounds {
                 let timer = loop.after(.seconds(1 + round & 1_023)) { _, _ in }
                 timer.cancel()
@@ -166,7 +166,7 @@ extension LinuxEventSuite.LoopLifeTests {
         }
         let loop = try Loop()
         let pipe = Pipe()
-        try expectFlat(100_000) { rounds in
+        try expectFlat(Effort.rounds(100_000)) { rounds in
             for _ in 0..<rounds {
                 let connection = Connection()
                 connection.watcher = try loop.watch(pipe.reader, read: { _, _, _ in _ = connection.page.count })
@@ -175,7 +175,7 @@ extension LinuxEventSuite.LoopLifeTests {
         }
         // One watcher, kept by the user through all of them, keeps its own record at most.
         var kept: [Watcher] = []
-        try expectFlat(100_000) { rounds in
+        try expectFlat(Effort.rounds(100_000)) { rounds in
             for _ in 0..<rounds {
                 let watcher = try loop.watch(pipe.reader, read: { _, _, _ in })
                 if kept.count < 10 { kept.append(watcher) }
@@ -285,7 +285,7 @@ extension LinuxEventSuite.LoopLifeTests {
         again(loop)
         loop.after(.milliseconds(300)) { loop, _ in loop.stop() }
         let spent = try Spent.measure { try loop.run() }
-        #expect(spent.wallMilliseconds < 1_000)
+        #expect(spent.wallMilliseconds < Effort.atMost(1_000))
         for name in ["zero timer", "deferred", "endless", "wake", "event"] {
             #expect(counts[name, default: 0] > 100, "\(name): \(counts)")
         }

@@ -135,9 +135,9 @@ extension LinuxEventSuite {
             print("random scripts: seed \(random.seed)")
             var events = 0
             var parkings = 0
-            let scripts = Effort.isLong ? 200 : 25
+            let scripts = Effort.isLong ? 200 : Effort.rounds(25)
             // Parking is rare, and by some seeds rarer: go on until the run has shown enough of it.
-            for script in 0..<scripts * 20 where script < scripts || parkings <= 10 {
+            for script in 0..<scripts * 20 where script < scripts || parkings <= 10 || events <= 1_000 {
                 let loop = try Loop()
                 let subjects = (0..<6).map { index in
                     // Room on TCP comes when the peer's acknowledgement does; the model knows nothing of that.

@@ -64,9 +64,9 @@ func pump(_ loop: Loop, _ turns: Int = 1) throws {
     for _ in 0..<turns { try loop.runOnce(timeout: .zero) }
 }
 
-/// Turns until the condition holds, at most that long; whether it came to hold.
+/// Turns until the condition holds, at most that long (longer on a slow machine); whether it came to hold.
 func pump(_ loop: Loop, milliseconds: Int, until condition: () -> Bool) throws -> Bool {
-    let deadline = Clock.monotonic() &+ UInt64(milliseconds) &* 1_000_000
+    let deadline = Clock.monotonic() &+ Effort.atMost(UInt64(milliseconds) &* 1_000_000)
     while Clock.monotonic() < deadline {
         if condition() { return true }
         try loop.runOnce(timeout: .milliseconds(1))
@@ -76,19 +76,23 @@ func pump(_ loop: Loop, milliseconds: Int, until condition: () -> Bool) throws -
 
 /// The loop must be at rest: for a while it neither turns often nor uses the CPU.
 func expectQuiet(_ loop: Loop, milliseconds: Int = 60, sourceLocation: SourceLocation = #_sourceLocation) throws {
-    let turns = loop.statistics.turns
-    let spent = try Spent.measure {
-        loop.after(.milliseconds(milliseconds)) { loop, _ in loop.stop() }
-        try loop.run()
+    func rest() throws -> (turns: UInt64, spent: Spent) {
+        let turns = loop.statistics.turns
+        let spent = try Spent.measure {
+            loop.after(.milliseconds(milliseconds)) { loop, _ in loop.stop() }
+            try loop.run()
+        }
+        return (loop.statistics.turns - turns, spent)
     }
-    let turned = loop.statistics.turns - turns
+    let bound = Double(milliseconds) / 10
+    var (turned, spent) = try rest()
+    // An emulated machine counts as used whatever time its host takes away: there, the best of many tells.
+    for _ in 0..<20 where Effort.slowness > 1 && spent.cpuMilliseconds >= bound { spent = try rest().spent }
     #expect(turned > 0, "the turn counter does not count", sourceLocation: sourceLocation)
     #expect(turned < 20, "the loop turns without work", sourceLocation: sourceLocation)
     #expect(
         spent.wallMilliseconds >= Double(milliseconds), "run() ended too early", sourceLocation: sourceLocation)
-    #expect(
-        spent.cpuMilliseconds < Double(milliseconds) / 10, "the loop uses the CPU without work",
-        sourceLocation: sourceLocation)
+    #expect(spent.cpuMilliseconds < bound, "the loop uses the CPU without work", sourceLocation: sourceLocation)
 }
 
 /// The body must leave the process's descriptors as they were; first the counter shows that it sees one.

@@ -48,10 +48,10 @@ extension LinuxEventSuite {
         func cancelledEarliest() throws {
             let loop = try Loop()
             let calls = Calls()
-            let first = loop.after(.milliseconds(10)) { _, _ in calls.add("first") }
+            let first = loop.after(.milliseconds(Effort.atMost(10))) { _, _ in calls.add("first") }
             // A wait has been made with the first in view.
             try loop.runOnce(timeout: .milliseconds(1))
-            let second = loop.after(.milliseconds(40)) { _, _ in calls.add("second") }
+            let second = loop.after(.milliseconds(Effort.atMost(40))) { _, _ in calls.add("second") }
             let deadline = try #require(second.deadline).nanoseconds
             #expect(first.cancel())
             let turn = try loop.runOnce()
@@ -283,7 +283,7 @@ extension LinuxEventSuite {
                 }
             }
             let loop = try Loop()
-            let operations = Effort.isLong ? 1_000_000 : 100_000
+            let operations = Effort.isLong ? 1_000_000 : Effort.rounds(100_000)
             var live: [Entry] = []  // sorted
             var handles: [Int: (Timer, Entry)] = [:]
             var numbers: [Int] = []  // those of handles, for a random choice
@@ -523,7 +523,7 @@ extension LinuxEventSuite {
             var ran: [Int] = []
             var timers: [(Int, Timer)] = []
             let base = Instant.now
-            let count = Effort.isLong ? 1_000_000 : 100_000
+            let count = Effort.isLong ? 1_000_000 : Effort.rounds(100_000)
             for index in 0..<count {
                 timers.append((index, loop.at(base.advanced(by: .microseconds(index))) { _, _ in ran.append(index) }))
             }
@@ -580,10 +580,10 @@ extension LinuxEventSuite {
             let spent = try Spent.measure { try loop.run() }
             #expect(wrong == 0)
             #expect(spent.wallNanoseconds >= 999 * period)
-            #expect(calls > 500)
+            #expect(calls > Effort.rounds(500))
             let next = try #require(timer.deadline).nanoseconds
             #expect((next - anchor) % period == 0, "off the grid")
-            #expect(next > Clock.monotonic() - 10 * period)
+            #expect(next > Clock.monotonic() - Effort.atMost(10 * period))
             #expect(timer.cancel())
             try expectQuiet(loop)
         }
@@ -605,12 +605,13 @@ extension LinuxEventSuite {
             let anchor = try #require(timer.deadline).nanoseconds - .milliseconds(10)
             try loop.run()
             #expect(missed.count == 4)
-            #expect(missed[0] == 0)
+            // On time; a slow machine may be late even for the first.
+            #expect(missed[0] < Effort.slowness)
             // Asleep from 10 to 105 ms and more: the points 20 to 100 came due, nine or more of them.
             #expect(missed[1] >= 8)
             let passed = (times[1] - anchor) / .milliseconds(10)
-            #expect(UInt64(missed[1]) + 2 <= passed)
-            #expect(UInt64(missed[1]) + 3 >= passed)
+            #expect(UInt64(missed[0] + missed[1]) + 2 <= passed)
+            #expect(UInt64(missed[0] + missed[1]) + 2 + Effort.atMost(1) >= passed)
             var points: UInt64 = 0
             for (index, time) in times.enumerated() {
                 points += 1 + UInt64(missed[index])

@@ -233,7 +233,7 @@ extension LinuxEventSuite.WatchTests {
             IO.write(pair.far)
             return try loop.watch(pair.near, read: { _, _, _ in }, write: { _, _, _ in })
         }
-        for _ in 0..<200 {
+        for _ in 0..<Effort.rounds(200) {
             let inside = Bool.random(using: &random)
             var wanted = watchers.map(\.interest)
             func change() throws {

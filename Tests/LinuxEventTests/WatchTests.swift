@@ -221,6 +221,34 @@ extension LinuxEventSuite {
             try expectQuiet(probe.loop)
         }
 
+        @Test(
+            "W1 W8 exclusive with priority or read hang-up is refused with EINVAL, and repeats no edge of who is there",
+            arguments: [false, true])
+        func exclusiveRefusals(priority: Bool) throws {
+            let loop = try Loop()
+            let pipe = Pipe.readable()
+            let calls = Calls()
+            let watcher = try loop.watch(pipe.reader, read: calls.handler("read"), edgeTriggered: true, exclusive: true)
+            try pump(loop, 2)
+            #expect(calls.names == ["read"])
+            #expect(
+                refusal { () throws(LoopError) in
+                    try watcher.setInterest(priority ? [.read, .priority] : [.read, .readHangup])
+                } == EINVAL)
+            #expect(
+                refusal { () throws(LoopError) in
+                    try loop.watch(
+                        pipe.reader, read: calls.handler("new"), exclusive: true, priority: priority,
+                        readHangup: !priority)
+                } == EINVAL)
+            try pump(loop, 2)
+            #expect(calls.names == ["read"])
+            pipe.write()
+            try pump(loop, 2)
+            #expect(calls.names == ["read", "read"])
+            try expectQuiet(loop)
+        }
+
         @Test("W1 exclusive: of several loops at one listener somebody takes each connection, and none is lost")
         func exclusiveListener() throws {
             let (listener, port) = Sockets.listening()

@@ -116,9 +116,34 @@ public enum Sockets {
         return near
     }
 
+    /// A TCP connection's state, as in /proc/net/tcp.
+    public enum State: UInt8 { case finWait2 = 5, closed = 7 }
+
+    /// Ends a direction of a TCP connection, and waits for the peer's acknowledgement: that wakes pollers, too.
+    public static func shutDown(_ descriptor: CInt, _ how: Int, until state: State) {
+        shutdown(descriptor, CInt(how))
+        let deadline = Clock.monotonic() &+ Effort.atMost(2_000_000_000)
+        while Clock.monotonic() < deadline {
+            // The first byte of TCP_INFO is the state.
+            var found: UInt8 = 0
+            var size = socklen_t(1)
+            _ = prepared(getsockopt(descriptor, CInt(IPPROTO_TCP), 11, &found, &size), "getsockopt")
+            if found == state.rawValue { return }
+            usleep(100)
+        }
+    }
+
     /// A TCP socket on which nothing has been done.
     public static func tcpUnconnected() -> CInt {
         let near = stream()
+        IO.setNonBlocking(near)
+        return near
+    }
+
+    /// A unix stream socket on which nothing has been done.
+    public static func unixUnconnected() -> CInt {
+        let near = prepared(socket(AF_UNIX, CInt(SOCK_STREAM.rawValue), 0), "socket")
+        _ = fcntl(near, F_SETFD, FD_CLOEXEC)
         IO.setNonBlocking(near)
         return near
     }
@@ -179,6 +204,19 @@ public enum Sockets {
                 body($0, socklen_t(MemoryLayout<sockaddr_in>.size))
             }
         }
+    }
+}
+
+/// A named pipe under /tmp, unlinked at once.
+public enum FIFO {
+    /// The reading end; a writer has not come yet, or has come and gone.
+    public static func reader(writerCame: Bool) -> CInt {
+        let name = "/tmp/linux-event-fifo-\(getpid())"
+        _ = prepared(mkfifo(name, 0o600), "mkfifo")
+        defer { unlink(name) }
+        let reader = prepared(open(name, O_RDONLY | O_NONBLOCK | O_CLOEXEC), "open")
+        if writerCame { close(prepared(open(name, O_WRONLY | O_NONBLOCK | O_CLOEXEC), "open")) }
+        return reader
     }
 }
 

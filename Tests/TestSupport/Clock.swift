@@ -44,9 +44,24 @@ public enum Memory {
     }
 }
 
-/// Long runs are asked for by LINUX_EVENT_LONG=1.
+/// Long runs are asked for by LINUX_EVENT_LONG=1; LINUX_EVENT_SLOW=10 says that the machine is ten times as slow as a
+/// real one, being emulated.
 public enum Effort {
     public static var isLong: Bool { environment("LINUX_EVENT_LONG") == "1" }
+
+    /// 1 on a real machine.
+    public static let slowness = max(1, environment("LINUX_EVENT_SLOW").flatMap { Int($0) } ?? 1)
+
+    /// An upper bound of time, in whatever unit. (A lower bound holds on a slow machine as it is.)
+    public static func atMost(_ bound: UInt64) -> UInt64 { bound &* UInt64(slowness) }
+    public static func atMost(_ bound: Double) -> Double { bound * Double(slowness) }
+
+    /// For poll(2), in milliseconds: how long something may take that takes no time on a real machine, such as the
+    /// interrupt of an alarm that is set to the past.
+    public static let atOnce: CInt = slowness > 1 ? 10_000 : 0
+
+    /// How often to do what is done often, so that something shows in the sum.
+    public static func rounds(_ count: Int) -> Int { max(1, count / slowness) }
 
     public static func environment(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
 }

@@ -93,7 +93,7 @@ final class Watchdog: Sendable {
     private let watched = Mutex(Watched())
 
     func begin(_ name: String, limitSeconds: UInt64) {
-        let deadline = Clock.monotonic() &+ limitSeconds &* 1_000_000_000
+        let deadline = Clock.monotonic() &+ Effort.atMost(limitSeconds &* 1_000_000_000)
         watched.withLock { $0 = Watched(name: name, deadline: deadline) }
     }
 

@@ -53,8 +53,8 @@ public final class HelperProcess {
     private static func variables() -> [String] {
         var found = ["SWIFT_BACKTRACE=enable=no"]
         for name in [
-            "PATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR", "LINUX_EVENT_LONG", "LINUX_EVENT_SEED", "ASAN_OPTIONS",
-            "TSAN_OPTIONS",
+            "PATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR", "LINUX_EVENT_LONG", "LINUX_EVENT_SEED", "LINUX_EVENT_SLOW",
+            "ASAN_OPTIONS", "TSAN_OPTIONS",
         ] {
             if let value = Effort.environment(name) { found.append("\(name)=\(value)") }
         }
@@ -63,9 +63,10 @@ public final class HelperProcess {
 
     public func send(_ signal: CInt) { kill(pid, signal) }
 
-    /// Reads until a line of the helper's output is exactly this text; false if that takes more than ten seconds.
+    /// Reads until a line of the helper's output is exactly this text; false if that takes more than ten seconds
+    /// (more on a slow machine).
     public func waitForLine(_ text: String) -> Bool {
-        let deadline = Clock.monotonic() &+ 10_000_000_000
+        let deadline = Clock.monotonic() &+ Effort.atMost(10_000_000_000)
         while Clock.monotonic() < deadline {
             let ended = collect(output.reader, into: &outputBytes)
             let lines = String(decoding: outputBytes, as: UTF8.self).split(separator: "\n")
@@ -78,7 +79,7 @@ public final class HelperProcess {
 
     /// Waits for the end of the program; one that does not end in time is killed, and shows SIGKILL.
     public func end(withinSeconds seconds: Int = 20) -> Outcome {
-        let deadline = Clock.monotonic() &+ UInt64(seconds) &* 1_000_000_000
+        let deadline = Clock.monotonic() &+ Effort.atMost(UInt64(seconds) &* 1_000_000_000)
         var raw: CInt = 0
         while true {
             _ = collect(output.reader, into: &outputBytes)

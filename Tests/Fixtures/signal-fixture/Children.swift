@@ -25,6 +25,8 @@ extension Fixture {
         let pid = startChild("kill -19 $$; exit 4")
         var told: [ExitStatus] = []
         try loop.childExit(pid) { _, exit in told.append(exit.status) }
+        // Continued before it stops, it would stay stopped.
+        report.equal(waitpid(pid, nil, WUNTRACED), pid, "stops")
         for _ in 0..<5 { try loop.runOnce(timeout: .milliseconds(10)) }
         report.equal(told, [], "stopped")
         Glibc.kill(pid, SIGCONT)
@@ -387,9 +389,9 @@ extension Fixture {
         report.expect(watcher.isActive, "and in its table")
     }
 
-    /// Turns until a condition holds, ten seconds at most.
+    /// Turns until a condition holds, ten seconds at most (more on a slow machine).
     private static func turn(_ loop: Loop, until holds: () -> Bool) {
-        let end = Instant.now.advanced(by: .seconds(10))
+        let end = Instant.now.advanced(by: .seconds(10 * slowness))
         while !holds(), Instant.now < end {
             do { try loop.runOnce(timeout: .milliseconds(100)) } catch { fatalError("runOnce: \(error)") }
         }

@@ -101,6 +101,9 @@ final class Report {
     }
 }
 
+/// LINUX_EVENT_SLOW=10: the machine is ten times as slow as a real one. Upper bounds of time are multiplied by it.
+let slowness = max(1, getenv("LINUX_EVENT_SLOW").flatMap { UInt64(String(cString: $0)) } ?? 1)
+
 func say(_ text: String) {
     var line = text + "\n"
     // Not write(2), into which a fault may be put from outside.
