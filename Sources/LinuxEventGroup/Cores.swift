@@ -5,8 +5,12 @@
     private let all: [ShardCore]
     private let raw: UnsafeMutablePointer<Unmanaged<ShardCore>>
 
-    init(_ cores: [ShardCore]) {
+    /// The nodes of all threads that are no shard of the group.
+    let outside: NodePool
+
+    init(_ cores: [ShardCore], outside: NodePool) {
         all = cores
+        self.outside = outside
         unsafe raw = .allocate(capacity: cores.count)
         for (index, core) in cores.enumerated() {
             unsafe (raw + index).initialize(to: Unmanaged.passUnretained(core))
@@ -22,9 +26,17 @@
     /// Posts to a shard of the group, which lives as long as this does.
     @inline(__always)
     func post(to index: Int, _ task: consuming @escaping ShardTask) -> PostResult {
-        precondition(index >= 0 && index < all.count, "a group has no shard of that number")
         // Out of the closure that `Unmanaged` asks for, a consumed parameter cannot be moved; out of a variable it can.
         var task: ShardTask? = consume task
-        return unsafe raw[index]._withUnsafeGuaranteedRef { unsafe $0.post(task.take().unsafelyUnwrapped) }
+        return withCore(index) { unsafe $0.post(task.take().unsafelyUnwrapped) }
     }
+
+    /// A shard, without counting a reference to it.
+    @inline(__always)
+    func withCore<Result>(_ index: Int, _ body: (ShardCore) -> Result) -> Result {
+        precondition(index >= 0 && index < all.count, "a group has no shard of that number")
+        return unsafe raw[index]._withUnsafeGuaranteedRef { body($0) }
+    }
+
+    func owns(_ core: ShardCore) -> Bool { core.outside === outside }
 }

@@ -17,6 +17,7 @@ public final class LoopGroup: Sendable {
     /// Which shard runs where.
     public let plan: Plan
     let cores: Cores
+    let handlers: ChannelHandlers
     private let router: Router
     private let running: Latch
     /// Threads that nobody has joined yet.
@@ -38,7 +39,11 @@ public final class LoopGroup: Sendable {
         if let mailboxCapacity, mailboxCapacity < 1 { throw .invalidCapacity(mailboxCapacity) }
         let plan = try Plan(threads: threads)
         self.plan = plan
-        cores = Cores(plan.shards.map { ShardCore(index: $0.shard, placement: $0, capacity: mailboxCapacity) })
+        let outside = NodePool(home: plan.shards.count)
+        cores = Cores(
+            plan.shards.map { ShardCore(index: $0.shard, placement: $0, capacity: mailboxCapacity, outside: outside) },
+            outside: outside)
+        handlers = ChannelHandlers(threads: plan.shards.count)
         router = Router(shards: plan.shards.count)
         running = Latch(plan.shards.count)
         try launch(Launch(group: self, start: start), name: name)
@@ -48,6 +53,7 @@ public final class LoopGroup: Sendable {
     /// what nobody has joined is let go of, not waited for.
     deinit {
         for thread in threads.withLock({ $0 }) { _ = clinux_thread_detach(thread) }
+        cores.outside.retire()
     }
 
     // MARK: Shards
@@ -77,8 +83,6 @@ public final class LoopGroup: Sendable {
         cores.post(to: index, task)
     }
 
-    func owns(_ core: ShardCore) -> Bool { core.index < cores.count && cores[core.index] === core }
-
     // MARK: Starting
 
     private func launch(_ launch: Launch, name: String) throws(LoopGroupError) {
@@ -92,7 +96,7 @@ public final class LoopGroup: Sendable {
             } else {
                 unsafe context.release()
                 launch.loops.fail(.thread(shard: core.index, SystemError(call: "pthread_create", code: -result)))
-                running.countDown()
+                threadEnded()
             }
         }
         // No thread goes on to the blocks unless all loops are made.
@@ -103,7 +107,10 @@ public final class LoopGroup: Sendable {
     }
 
     /// A shard's thread has come to its end.
-    func threadEnded() { running.countDown() }
+    func threadEnded() {
+        handlers.threadEnded()
+        running.countDown()
+    }
 
     // MARK: Stopping
 

@@ -1,34 +1,45 @@
 internal import Synchronization
 
-/// Where the nodes that one shard posts with come home to, so that a post costs no allocation for its node.
+/// Where the nodes that a shard posts with come home to, so that a post costs no allocation for its node. All threads
+/// that are no shard of the group share one more.
 ///
 /// - Threads: any.
-/// - Bound: as many nodes as were ever on their way at once; freed with the group.
+/// - Bound: as many nodes as were ever on their way at once. A pool that threads share also holds what is in their
+///   caches: one that takes, takes all that came home.
+/// - Lifetime: the nodes live as long as the pool, which the group holds, and each cache that has nodes of it.
 final class NodePool: Sendable {
-    private let origin: UInt32
+    /// The number of a shard, or the number of shards for the pool of the others.
+    private let home: Int
     /// Nodes that came home: a stack that is only ever taken whole, so no address can be mistaken for another life of
     /// itself. It rings nobody.
     private let returned = Isolated(Atomic<UInt>(0))
     private let slabs = Locked<[TaskNode.Slab]>([])
+    /// Its group is gone. Relaxed: a hint to let go of it.
+    private let retired = Atomic<Bool>(false)
 
-    private static let slabCapacity = 256
-
-    init(origin: Int) { self.origin = UInt32(origin) }
+    init(home: Int) { self.home = home }
 
     deinit { slabs.withLock { slabs in for slab in slabs { slab.free() } } }
 
+    var isRetired: Bool { retired.load(ordering: .relaxed) }
+
+    func retire() { retired.store(true, ordering: .relaxed) }
+
+    /// How many nodes there are, wherever they are.
+    var nodeCount: Int { slabs.withLock { $0.count } * TaskNode.Slab.capacity }
+
     /// All that came home, or a new slab: a linked list that is not empty. Acquiring: what the users of the nodes did
     /// to them is over.
-    fileprivate func takeAll() -> UInt {
+    func takeAll() -> UInt {
         let nodes = returned.value.exchange(0, ordering: .acquiring)
         if nodes != 0 { return nodes }
-        let slab = TaskNode.Slab(Self.slabCapacity, origin: origin)
+        let slab = TaskNode.Slab(home: home)
         slabs.withLock { $0.append(slab) }
         return slab.first.bits
     }
 
-    /// Brings a list of empty nodes home. Releasing, for `takeAll`.
-    fileprivate func giveBack(first: UInt, last: UInt) {
+    /// Brings a list of empty nodes home. Releasing, for `takeAll`; a push on top continues the release sequence.
+    func giveBack(first: UInt, last: UInt) {
         var head = returned.value.load(ordering: .relaxed)
         while true {
             TaskNode(bits: last).next = head
@@ -79,6 +90,7 @@ final class NodePool: Sendable {
         unsafe lists.deallocate()
     }
 
+    @inline(__always)
     func take() -> TaskNode {
         if unsafe header.pointee.free == 0 { unsafe header.pointee.free = pool.takeAll() }
         let node = unsafe TaskNode(bits: header.pointee.free)
@@ -93,16 +105,15 @@ final class NodePool: Sendable {
     }
 
     /// Takes care of a node that was emptied.
+    @inline(__always)
     func recycle(_ node: TaskNode) {
-        let origin = node.origin
-        if origin == TaskNode.foreign { return node.freeForeign() }
-        let home = Int(origin)
+        let home = node.home
         let list = unsafe lists + home
         if unsafe list.pointee.count == 0 { unsafe list.pointee.last = node.bits }
         node.next = unsafe list.pointee.first
         unsafe list.pointee.first = node.bits
-        unsafe list.pointee.count += 1
-        unsafe header.pointee.waiting += 1
+        unsafe list.pointee.count &+= 1
+        unsafe header.pointee.waiting &+= 1
         if unsafe list.pointee.count == Self.listLimit { send(home) }
     }
 
@@ -112,6 +123,7 @@ final class NodePool: Sendable {
         for home in pools.indices where unsafe lists[home].count > 0 { send(home) }
     }
 
+    @inline(never)
     private func send(_ home: Int) {
         unsafe pools[home].giveBack(first: lists[home].first, last: lists[home].last)
         unsafe header.pointee.waiting -= lists[home].count

@@ -17,7 +17,7 @@ public final class Shard {
     let core: ShardCore
     /// Tasks that were taken from the mailbox or posted by this shard itself, in order, and have not run.
     private let backlog = Cell(TaskChain())
-    private let nodes: NodeStock
+    let nodes: NodeStock
     private var counts = Counts()
 
     /// How many tasks run in one turn before descriptors and timers have their share. Contract M7, L13.
@@ -28,7 +28,7 @@ public final class Shard {
         self.core = core
         self.loop = loop
         self.group = group
-        nodes = NodeStock(core.pool, returningTo: group.cores.map(\.pool))
+        nodes = NodeStock(core.pool, returningTo: group.cores.map(\.pool) + [core.outside])
     }
 
     /// The shard that the calling thread is; nil on other threads. Contract G6.
@@ -55,18 +55,15 @@ public final class Shard {
     @discardableResult
     public func post(_ task: consuming sending @escaping ShardTask) -> PostResult { core.post(task) }
 
-    /// A node for a post of this shard's. Nodes come home through the target's group: to another group, or to none,
-    /// ours would be lost.
-    func takeNode(for target: ShardCore) -> TaskNode {
-        group.owns(target) ? nodes.take() : .allocateForeign()
-    }
-
-    func putBack(_ node: TaskNode) { nodes.putBack(node) }
-
-    /// A post to itself. Contract M7.
-    func enqueue(_ node: TaskNode) -> Bool {
+    /// What it sends to itself, linked from the newest to the oldest. Contract M7.
+    func enqueue(newest: TaskNode, oldest: TaskNode) -> Bool {
         guard core.stopStage.rawValue < StopStage.closing.rawValue else { return false }
-        backlog.value.append(node)
+        if newest.bits == oldest.bits {
+            backlog.value.append(newest)
+        } else {
+            oldest.next = 0
+            backlog.value.append(TaskChain(reversing: newest.bits))
+        }
         publishBacklog()
         return true
     }
@@ -151,12 +148,23 @@ public final class Shard {
             publishBacklog()
             ran += 1
             if node.hasCredit { credits += 1 }
-            let task = node.empty()
-            nodes.recycle(node)
-            task(self)
+            run(node)
         }
         counts.tasks += UInt64(ran)
         core.credits.giveBack(credits)
+    }
+
+    /// Runs what is in a node, and sends the node home.
+    @inline(__always)
+    private func run(_ node: TaskNode) {
+        if let handler = unsafe node.handler {
+            unsafe handler._withUnsafeGuaranteedRef { $0.run(self, node.payload) }
+            nodes.recycle(node)
+        } else {
+            let task = node.moveTask()
+            nodes.recycle(node)
+            task(self)
+        }
     }
 
     // MARK: The end
@@ -176,7 +184,7 @@ public final class Shard {
         core.reach(.closing)
         core.settle(&backlog.value)
         while let node = backlog.value.popFirst() {
-            _ = node.empty()  // destroyed here, where it may be, and not run
+            node.destroyContents()  // here, where it may be
             nodes.recycle(node)
         }
         try? loop.close()

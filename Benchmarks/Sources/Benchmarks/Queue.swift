@@ -22,29 +22,49 @@ enum QueueSuite: Suite {
                 Subject(name: "raw-recycled") { try raw(CRAW_NODES_RECYCLED, posts: $0, allToAll: true) },
                 Subject(name: "linuxevent") { try Exchange.run(posts: $0, allToAll: true) },
             ]),
+        channelToOne("channel.1to1", senders: 1, batch: 1),
+        channelToOne("channel.1to1.batch16", senders: 1, batch: 16),
+        channelToOne("channel.4to1", senders: 4, batch: 1),
+        channelToOne("channel.4to1.batch16", senders: 4, batch: 16),
+        Case(
+            name: "channel.alltoall", unit: "value/s", operations: 5_000_000, cpu: nil,
+            subjects: [
+                Subject(name: "raw") { try raw(CRAW_NODES_RECYCLED, posts: $0, allToAll: true) },
+                Subject(name: "linuxevent") { try ChannelExchange.allToAll(values: $0) },
+            ]),
     ]
+
+    private static func channelToOne(_ name: String, senders: Int, batch: Int) -> Case {
+        Case(
+            name: name, unit: "value/s", operations: 5_000_000, cpu: nil,
+            subjects: [
+                Subject(name: "raw") {
+                    try raw(CRAW_NODES_RECYCLED, posts: $0, allToAll: false, senders: senders, batch: batch)
+                },
+                Subject(name: "linuxevent") { try ChannelExchange.toOne(values: $0, senders: senders, batch: batch) },
+            ])
+    }
 
     static let burst = 64
     /// Posts under way at most, so that a fast producer is not measured by the memory it fills.
     static let window = 100_000
 
-    private static func raw(_ nodes: craw_nodes, posts: Int, allToAll: Bool) throws -> Sample {
-        let cpus = try twoCPUs()
+    private static func raw(
+        _ nodes: craw_nodes, posts: Int, allToAll: Bool, senders: Int = 1, batch: Int = 1
+    ) throws -> Sample {
+        // As a group hands them out: in turn.
+        let allowed = try Harness.allowedCPUs()
+        let cpus = (0...senders).map { allowed[$0 % allowed.count] }
         var result = craw_result()
         let failure =
             allToAll
             ? craw_queue_all_to_all(nodes, UInt64(posts), UInt64(burst), UInt64(window), cpus, &result)
-            : craw_queue_one_to_one(nodes, UInt64(posts), UInt64(window), cpus, &result)
+            : craw_queue_to_one(
+                nodes, CInt(senders), UInt64(posts), UInt64(batch), UInt64(window), cpus, &result)
         try check("raw", failure)
         return Sample(
             operations: result.operations, nanoseconds: result.nanoseconds,
             notes: [("wakes", result.wakes), ("turns", result.turns)])
-    }
-
-    /// The two lowest; on one CPU the suite runs, and its figures say little.
-    private static func twoCPUs() throws -> [CInt] {
-        let cpus = try Harness.allowedCPUs()
-        return [cpus[0], cpus[min(1, cpus.count - 1)]]
     }
 }
 

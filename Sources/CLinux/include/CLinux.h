@@ -124,6 +124,15 @@ extern _Thread_local void *clinux_thread_slot;
 static inline void *clinux_thread_slot_get(void) { return clinux_thread_slot; }
 static inline void clinux_thread_slot_set(void *pointer) { clinux_thread_slot = pointer; }
 
+extern _Thread_local void *clinux_thread_cache;
+
+/// A second pointer per thread, for what has to be given back as the thread ends.
+static inline void *clinux_thread_cache_get(void) { return clinux_thread_cache; }
+/// Sets it. `give_back` gets the pointer when the thread ends, by pthread_key_create(3); it is to be the same function
+/// each time. The first thread of a process does not end in this sense: exit(3) calls no such function.
+/// 0, or -errno, and then nothing is set.
+int clinux_thread_cache_set(void *cache, void (*give_back)(void *));
+
 /// Starts a joinable thread in which every signal is blocked from its first instruction.
 /// `name` is cut to the kernel's 15 bytes.
 int clinux_thread_start(uintptr_t *handle, const char *name, void (*body)(void *), void *context);
