@@ -5,9 +5,12 @@
 /// A node refers to its handler without counting the reference, which would be an atomic step per message on a line that
 /// all senders share. So the group keeps each handler until the last of its shards has ended.
 @usableFromInline final class ChannelHandler: Sendable {
+    // All senders read this per value, so nothing that somebody writes may lie on the same line.
+    private let before = InlineArray<15, UInt64>(repeating: 0)
     let cores: Cores
     let run: @Sendable (_ shard: Shard, _ payload: UInt) -> Void
     let destroy: @Sendable (_ payload: UInt) -> Void
+    private let after = InlineArray<15, UInt64>(repeating: 0)
 
     @usableFromInline init(
         _ group: LoopGroup, run: @escaping @Sendable (Shard, UInt) -> Void, destroy: @escaping @Sendable (UInt) -> Void
@@ -23,16 +26,24 @@
     /// A node to fill, by its bits; or why there is none.
     @usableFromInline func admit(to index: Int) -> UInt {
         cores.withCore(index) { core in
-            switch core.admit(1) {
-            case .admitted: fresh(on: core)
-            case .full: Self.full
-            case .closed: Self.closed
-            }
+            guard let node = core.nodeAtHand() else { return reserve(on: core) }
+            node.mark(handler: address, hasCredit: false)
+            return node.bits
+        }
+    }
+
+    @inline(never)
+    private func reserve(on core: ShardCore) -> UInt {
+        switch core.reserve() {
+        case .full: return Self.full
+        case .closed: return Self.closed
+        case .node(let node):
+            node.mark(handler: address, hasCredit: core.credits.isBounded)
+            return node.bits
         }
     }
 
     /// A node for one value that was admitted, by its bits.
-    @inline(__always)
     func fresh(on core: ShardCore) -> UInt {
         let node = core.takeNode()
         node.mark(handler: address, hasCredit: core.credits.isBounded)

@@ -23,8 +23,14 @@ struct Credits: ~Copyable, Sendable {
     var isBounded: Bool { limit != nil }
 
     /// Takes that many places, all or none.
+    @inline(__always)
     func take(_ count: Int = 1) -> Bool {
         guard let limit else { return true }
+        return take(count, of: limit)
+    }
+
+    @inline(never)
+    private func take(_ count: Int, of limit: Int) -> Bool {
         var used = word.value.load(ordering: .relaxed)
         while used <= limit &- count {
             let (exchanged, original) = word.value.weakCompareExchange(

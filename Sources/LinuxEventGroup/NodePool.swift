@@ -1,3 +1,4 @@
+internal import CLinux
 internal import Synchronization
 
 /// Where the nodes that a shard posts with come home to, so that a post costs no allocation for its node. All threads
@@ -56,12 +57,6 @@ final class NodePool: Sendable {
 /// - Threads: the shard's own.
 /// - Raw memory behind constants, so that no step is checked for exclusive access.
 @safe struct NodeStock: ~Copyable {
-    private struct Header {
-        var free: UInt = 0
-        /// Nodes of others that have not been sent home yet.
-        var waiting = 0
-    }
-
     private struct List {
         var first: UInt = 0
         var last: UInt = 0
@@ -72,61 +67,99 @@ final class NodePool: Sendable {
 
     private let pool: NodePool
     private let pools: [NodePool]
-    private let header: UnsafeMutablePointer<Header>
+    /// The nodes to post with.
+    private let free: UnsafeMutablePointer<UInt>
     /// By the node's home.
     private let lists: UnsafeMutablePointer<List>
 
     init(_ pool: NodePool, returningTo pools: [NodePool]) {
         self.pool = pool
         self.pools = pools
-        unsafe header = .allocate(capacity: 1)
-        unsafe header.initialize(to: Header())
+        unsafe free = .allocate(capacity: 1)
+        unsafe free.initialize(to: 0)
         unsafe lists = .allocate(capacity: pools.count)
         unsafe lists.initialize(repeating: List(), count: pools.count)
     }
 
     deinit {
-        unsafe header.deallocate()
+        unsafe free.deallocate()
         unsafe lists.deallocate()
     }
 
-    @inline(__always)
     func take() -> TaskNode {
-        if unsafe header.pointee.free == 0 { unsafe header.pointee.free = pool.takeAll() }
-        let node = unsafe TaskNode(bits: header.pointee.free)
-        unsafe header.pointee.free = node.next
+        if unsafe free.pointee == 0 { unsafe free.pointee = pool.takeAll() }
+        let node = unsafe TaskNode(bits: free.pointee)
+        unsafe free.pointee = node.next
         return node
+    }
+
+    /// A node, if there is one at hand.
+    @inline(__always)
+    func takeAtHand() -> TaskNode? {
+        let bits = unsafe free.pointee
+        if bits == 0 { return nil }
+        let next = TaskNode(bits: bits).next
+        unsafe free.pointee = next
+        // The next post's node was written by another processor last: what it costs to get it is spent meanwhile.
+        clinux_prefetch_write(next)
+        return TaskNode(bits: bits)
     }
 
     /// Puts back a node that was not used.
     func putBack(_ node: TaskNode) {
-        node.next = unsafe header.pointee.free
-        unsafe header.pointee.free = node.bits
+        node.next = unsafe free.pointee
+        unsafe free.pointee = node.bits
+    }
+
+    /// Empty nodes of one home, the last one first. That turns the order in which they lie in memory around on each trip, and
+    /// keeps it one order: a processor sees through that, and fetches them ahead.
+    struct Run {
+        fileprivate var first: UInt = 0
+        fileprivate var last: UInt = 0
+        fileprivate var home = 0
+        fileprivate var count = 0
     }
 
     /// Takes care of a node that was emptied.
     @inline(__always)
+    func recycle(_ node: TaskNode, _ run: inout Run) {
+        // Most lie in the slab of the one before, so the slab need not be asked whose it is.
+        if run.count != 0, run.count < Self.listLimit,
+            TaskNode.areOfOneSlab(node, TaskNode(bits: run.first)) || run.home == node.home
+        {
+            node.next = run.first
+            run.first = node.bits
+            run.count &+= 1
+        } else {
+            recycle(run)
+            run = Run(first: node.bits, last: node.bits, home: node.home, count: 1)
+        }
+    }
+
+    /// Takes care of a run.
+    func recycle(_ run: Run) {
+        if run.count == 0 { return }
+        let list = unsafe lists + run.home
+        if unsafe list.pointee.count == 0 { unsafe list.pointee.last = run.last }
+        TaskNode(bits: run.last).next = unsafe list.pointee.first
+        unsafe list.pointee.first = run.first
+        unsafe list.pointee.count &+= run.count
+        if unsafe list.pointee.count >= Self.listLimit { send(run.home) }
+    }
+
+    /// Takes care of one node.
     func recycle(_ node: TaskNode) {
-        let home = node.home
-        let list = unsafe lists + home
-        if unsafe list.pointee.count == 0 { unsafe list.pointee.last = node.bits }
-        node.next = unsafe list.pointee.first
-        unsafe list.pointee.first = node.bits
-        unsafe list.pointee.count &+= 1
-        unsafe header.pointee.waiting &+= 1
-        if unsafe list.pointee.count == Self.listLimit { send(home) }
+        recycle(Run(first: node.bits, last: node.bits, home: node.home, count: 1))
     }
 
     /// Before the shard sleeps: nobody else can bring them home.
     func sendAll() {
-        guard unsafe header.pointee.waiting > 0 else { return }
         for home in pools.indices where unsafe lists[home].count > 0 { send(home) }
     }
 
     @inline(never)
     private func send(_ home: Int) {
         unsafe pools[home].giveBack(first: lists[home].first, last: lists[home].last)
-        unsafe header.pointee.waiting -= lists[home].count
         unsafe lists[home] = List()
     }
 }

@@ -40,10 +40,11 @@ final class ShardCore: Sendable {
 
     /// Contract M1. Whatever is refused is handed back.
     func post(_ task: consuming @escaping ShardTask) -> PostResult {
-        switch admit(1) {
-        case .admitted: submit(task, hasCredit: credits.isBounded)
-        case .full: .full(task)
-        case .closed: .closed(task)
+        if let node = nodeAtHand() { return submit(task, in: node, hasCredit: false) }
+        switch reserve() {
+        case .node(let node): return submit(task, in: node, hasCredit: credits.isBounded)
+        case .full: return .full(task)
+        case .closed: return .closed(task)
         }
     }
 
@@ -58,7 +59,11 @@ final class ShardCore: Sendable {
 
     /// Past the limit and past the refusal, for what must arrive: only a closed word turns it back.
     func submit(_ task: consuming @escaping ShardTask, hasCredit: Bool = false) -> PostResult {
-        let node = takeNode()
+        submit(task, in: takeNode(), hasCredit: hasCredit)
+    }
+
+    @inline(__always)
+    private func submit(_ task: consuming @escaping ShardTask, in node: TaskNode, hasCredit: Bool) -> PostResult {
         node.fill(task, hasCredit: hasCredit)
         if publish(node) { return .posted }
         let task = node.moveTask()
@@ -66,9 +71,29 @@ final class ShardCore: Sendable {
         return .closed(task)
     }
 
+    /// A node for one task or value of the calling thread's; or why there is none. Contract M1.
+    enum Reservation { case node(TaskNode), full, closed }
+
+    /// What most posts need, and no more: an unbounded mailbox, and a node at hand. Nil where it takes more than that.
+    @inline(__always)
+    func nodeAtHand() -> TaskNode? {
+        if refuses.load(ordering: .relaxed) || credits.isBounded { return nil }
+        guard let sender = unsafe Shard.currentUnmanaged else { return ThreadCache.takeAtHand(from: outside) }
+        return unsafe sender._withUnsafeGuaranteedRef { $0.core.outside === outside ? $0.nodes.takeAtHand() : nil }
+    }
+
+    /// As `nodeAtHand`, in all cases.
+    @inline(never)
+    func reserve() -> Reservation {
+        switch admit(1) {
+        case .admitted: .node(takeNode())
+        case .full: .full
+        case .closed: .closed
+        }
+    }
+
     /// A node for the calling thread to post with. Nodes come home through the target's group: a shard of another group
     /// is a thread like any other here.
-    @inline(__always)
     func takeNode() -> TaskNode {
         guard let sender = unsafe Shard.currentUnmanaged else { return ThreadCache.take(from: outside) }
         return unsafe sender._withUnsafeGuaranteedRef {
@@ -91,13 +116,18 @@ final class ShardCore: Sendable {
         }
         switch mailbox.push(newest: newest, oldest: oldest) {
         case .pushed: return true
-        case .mustRing:
-            // The caller's reference to this object keeps the waker alive until its write has returned.
-            counters.value.wakesSent.wrappingAdd(1, ordering: .relaxed)
-            ring()
-            return true
+        case .mustRing: return wake()
         case .closed: return false
         }
+    }
+
+    /// Contract M4: for the one who found the shard asleep, as the last thing it does.
+    @inline(never)
+    private func wake() -> Bool {
+        // The caller's reference to this object keeps the waker alive until its write has returned.
+        counters.value.wakesSent.wrappingAdd(1, ordering: .relaxed)
+        ring()
+        return true
     }
 
     /// A node that was refused, and whose contents have been moved out.
@@ -155,7 +185,7 @@ final class ShardCore: Sendable {
 
     /// The shard's part, once it has closed its box itself: takes over what `abandon` took out of it. From here on the
     /// number of abandoned tasks is exact.
-    func settle(_ backlog: inout TaskChain) {
+    func settle(_ backlog: borrowing Backlog) {
         let orphans = ending.withLock { ending in
             defer { ending = Ending(isSettled: true) }
             return ending.orphans

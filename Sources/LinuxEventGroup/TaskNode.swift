@@ -38,6 +38,10 @@ public typealias ShardTask = (_ shard: Shard) -> Void
     /// The number of the pool that the node belongs to.
     var home: Int { Slab.home(of: bits) }
 
+    /// Then they have the same home.
+    @inline(__always)
+    static func areOfOneSlab(_ one: TaskNode, _ other: TaskNode) -> Bool { (one.bits ^ other.bits) < UInt(Slab.size) }
+
     /// It took a place in a bounded mailbox, to be given back when it has run.
     var hasCredit: Bool { unsafe pointer.pointee.handler & Self.creditBit != 0 }
 
@@ -94,7 +98,7 @@ public typealias ShardTask = (_ shard: Shard) -> Void
         let first: TaskNode
         let last: TaskNode
 
-        private static var size: Int { 1 << 14 }
+        static var size: Int { 1 << 14 }
         static var capacity: Int { size / MemoryLayout<Storage>.stride - 1 }
 
         init(home: Int) {

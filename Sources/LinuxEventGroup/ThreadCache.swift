@@ -20,25 +20,23 @@ internal import CLinux
         var next = 0
     }
 
-    /// A node of the pool, for the calling thread.
+    /// A node of the pool, if the calling thread has one at hand.
     @inline(__always)
-    static func take(from pool: NodePool) -> TaskNode {
-        let address = unsafe UInt(bitPattern: Unmanaged.passUnretained(pool).toOpaque())
-        if let cache = unsafe clinux_thread_cache_get() {
-            let places = unsafe cache.assumingMemoryBound(to: Place.self)
-            // The first place alone: the others change places with it.
-            if unsafe places.pointee.pool == address, unsafe places.pointee.free != 0 {
-                let node = unsafe TaskNode(bits: places.pointee.free)
-                unsafe places.pointee.free = node.next
-                return node
-            }
-        }
-        return refill(pool, address)
+    static func takeAtHand(from pool: NodePool) -> TaskNode? {
+        guard let cache = unsafe clinux_thread_cache_get() else { return nil }
+        // The first place alone: the others change places with it.
+        let place = unsafe cache.assumingMemoryBound(to: Place.self)
+        let bits = unsafe place.pointee.free
+        guard unsafe place.pointee.pool == address(of: pool), bits != 0 else { return nil }
+        let next = TaskNode(bits: bits).next
+        unsafe place.pointee.free = next
+        clinux_prefetch_write(next)
+        return TaskNode(bits: bits)
     }
 
     /// Puts back a node that was not used.
     static func putBack(_ node: TaskNode, to pool: NodePool) {
-        let address = unsafe UInt(bitPattern: Unmanaged.passUnretained(pool).toOpaque())
+        let address = address(of: pool)
         if let cache = unsafe clinux_thread_cache_get() {
             let place = unsafe cache.assumingMemoryBound(to: Place.self)
             if unsafe place.pointee.pool == address {
@@ -50,9 +48,15 @@ internal import CLinux
         pool.giveBack(first: node.bits, last: node.bits)
     }
 
+    private static func address(of pool: NodePool) -> UInt {
+        unsafe UInt(bitPattern: Unmanaged.passUnretained(pool).toOpaque())
+    }
+
+    /// A node of the pool, for the calling thread.
     @inline(never)
-    private static func refill(_ pool: NodePool, _ address: UInt) -> TaskNode {
+    static func take(from pool: NodePool) -> TaskNode {
         guard let places = unsafe own() else { return single(from: pool) }
+        let address = address(of: pool)
         let found = unsafe find(address, in: places)
         let first = unsafe places.pointee.places[found]
         unsafe places.pointee.places[found] = places.pointee.places[0]

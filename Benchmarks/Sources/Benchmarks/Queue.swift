@@ -93,6 +93,10 @@ private struct Side {
     var start: UInt64 = 0
     var end: UInt64 = 0
     let consumed: OpaquePointer
+    /// Each side writes to its own lines.
+    private let behind = InlineArray<16, UInt64>(repeating: 0)
+
+    init(consumed: OpaquePointer) { self.consumed = consumed }
 }
 
 /// Both sides of one run: a value that closures capture without a reference count.
@@ -137,7 +141,7 @@ private struct Exchange: @unchecked Sendable {
 
     private init() throws {
         finished = try check("eventfd", craw_semaphore())
-        sides = .allocate(capacity: 2)
+        sides = Apart.allocate(2)
         for index in 0..<2 {
             guard let consumed = craw_counter_make() else { fatalError("out of memory") }
             (sides + index).initialize(to: Side(consumed: consumed))

@@ -147,6 +147,17 @@ int clinux_affinity_get(int *cpus, int capacity);
 /// Binds the calling thread to one CPU.
 int clinux_affinity_pin(int cpu);
 
+/// Asks for a cache line that will soon be read, or written. A hint: any address will do.
+static inline void clinux_prefetch_read(uintptr_t address) { __builtin_prefetch((const void *)address, 0); }
+static inline void clinux_prefetch_write(uintptr_t address) {
+#ifdef __x86_64__
+    // The builtin would ask for reading only, as the oldest processors know no other way; they ignore this one.
+    __asm__ volatile("prefetchw (%0)" : : "r"(address));
+#else
+    __builtin_prefetch((const void *)address, 1);
+#endif
+}
+
 /// futex(2), private: waits while `*word == expected`, at most until the absolute deadline (0: without limit).
 int clinux_futex_wait(uint32_t *word, uint32_t expected, uint64_t deadline_ns);
 int clinux_futex_wake_all(uint32_t *word);
