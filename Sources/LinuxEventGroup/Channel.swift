@@ -11,14 +11,14 @@
 /// - Threads: any.
 /// - Order: one with posts, watches and cancels of the same thread to the same shard. Contract M2.
 /// - Lifetime: the group keeps the handler, and what it captured, until its last shard has ended, also when the channel
-///   is dropped with values on their way. So make a channel once and keep it; do not make one per message. A channel may
-///   outlive its group: it refuses values then.
+///   is dropped with values on their way. So make a channel once and keep it; do not make one per message. A channel
+///   may outlive its group: it refuses values then.
 public struct Channel<Value: ~Copyable>: Sendable {
-    @usableFromInline let handler: ChannelHandler
+    @usableFromInline let sender: ChannelSender
 
     @inlinable
     init(group: LoopGroup, handler: @escaping @Sendable (Shard, consuming sending Value) -> Void) {
-        self.handler = ChannelHandler(
+        sender = ChannelSender(
             group, run: { shard, payload in handler(shard, Payload<Value>.take(at: payload)) },
             destroy: { payload in _ = Payload<Value>.take(at: payload) })
     }
@@ -29,19 +29,19 @@ public struct Channel<Value: ~Copyable>: Sendable {
     @inlinable
     @discardableResult
     public func send(_ value: consuming sending Value, to index: Int) -> SendResult<Value> {
-        finish(value, handler.admit(to: index), index)
+        finish(value, sender.admit(to: index), index)
     }
 
     /// The second half of a send, once a node is there, or the reason why there is none.
     @inlinable @inline(__always)
     func finish(_ value: consuming sending Value, _ node: UInt, _ index: Int) -> SendResult<Value> {
-        if node == ChannelHandler.full { return .full(value) }
-        if node == ChannelHandler.closed { return .closed(value) }
-        let payload = ChannelHandler.payload(of: node)
+        if node == ChannelSender.full { return .full(value) }
+        if node == ChannelSender.closed { return .closed(value) }
+        let payload = ChannelSender.payload(of: node)
         Payload<Value>.store(value, at: payload)
-        if handler.publish(node, to: index) { return .sent }
+        if sender.publish(node, to: index) { return .sent }
         let refused = Payload<Value>.take(at: payload)
-        handler.takeBack(node, from: index)
+        sender.takeBack(node, from: index)
         return .closed(refused)
     }
 
@@ -51,13 +51,13 @@ public struct Channel<Value: ~Copyable>: Sendable {
     @inlinable
     @discardableResult
     public func send(_ value: consuming sending Value, to shard: ShardReference) -> SendResult<Value> {
-        send(value, to: handler.index(of: shard))
+        send(value, to: sender.index(of: shard))
     }
 }
 
 extension Channel where Value: Copyable {
-    /// Sends a batch: all of it arrives, in its order and with nothing in between, or none of it. It is published in one
-    /// step, and costs the shard at most one wake. Contract M5.
+    /// Sends a batch: all of it arrives, in its order and with nothing in between, or none of it. It is published in
+    /// one step, and costs the shard at most one wake. Contract M5.
     ///
     /// A batch that is larger than a bounded mailbox never fits.
     /// - Returns: `.sent`, or why not, with the batch.
@@ -65,15 +65,24 @@ extension Channel where Value: Copyable {
     @discardableResult
     public func send(contentsOf batch: consuming sending [Value], to index: Int) -> SendResult<[Value]> {
         if batch.isEmpty { return .sent }
-        let (newest, oldest) = handler.admit(batch: batch.count, to: index)
-        if newest == ChannelHandler.full { return .full(batch) }
-        if newest == ChannelHandler.closed { return .closed(batch) }
+        let (newest, oldest) = sender.admit(batch: batch.count, to: index)
+        if newest == ChannelSender.full { return .full(batch) }
+        if newest == ChannelSender.closed { return .closed(batch) }
         var node = newest
         for position in batch.indices.reversed() {
-            Payload<Value>.store(batch[position], at: ChannelHandler.payload(of: node))
-            node = ChannelHandler.before(node)
+            Payload<Value>.store(batch[position], at: ChannelSender.payload(of: node))
+            node = ChannelSender.before(node)
         }
-        return handler.publish(newest: newest, oldest: oldest, to: index) ? .sent : .closed(batch)
+        if sender.publish(newest: newest, oldest: oldest, to: index) { return .sent }
+        node = newest
+        while node != 0 {
+            // The copies go; the batch that comes back has the values.
+            _ = Payload<Value>.take(at: ChannelSender.payload(of: node))
+            let before = ChannelSender.before(node)
+            sender.takeBack(node, from: index)
+            node = before
+        }
+        return .closed(batch)
     }
 
     /// As the one with a number, to a shard of the channel's group. Contract M5.
@@ -82,7 +91,7 @@ extension Channel where Value: Copyable {
     @inlinable
     @discardableResult
     public func send(contentsOf batch: consuming sending [Value], to shard: ShardReference) -> SendResult<[Value]> {
-        send(contentsOf: batch, to: handler.index(of: shard))
+        send(contentsOf: batch, to: sender.index(of: shard))
     }
 }
 

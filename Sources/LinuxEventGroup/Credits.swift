@@ -2,9 +2,9 @@ internal import Synchronization
 
 /// How much of a bounded mailbox is in use, and who waits for room. Contract M3.
 ///
-/// The word counts the places taken, and has one bit more that says that somebody waits. So "is there room?" and "I wait"
-/// are one step: either the waiter sees the place that was given back, or who gives it back sees the waiter. The word has
-/// no data behind it, so all its changes are relaxed: what counts is their one order.
+/// The word counts the places taken, and has one bit more that says that somebody waits. So "is there room?" and "I
+/// wait" are one step: either the waiter sees the place that was given back, or who gives it back sees the waiter. The
+/// word has no data behind it, so all its changes are relaxed: what counts is their one order.
 struct Credits: ~Copyable, Sendable {
     private let word = Isolated(Atomic<Int>(0))
     private let waiters = Locked(Waiters())

@@ -111,8 +111,8 @@ final class NodePool: Sendable {
         unsafe free.pointee = node.bits
     }
 
-    /// Empty nodes of one home, the last one first. That turns the order in which they lie in memory around on each trip, and
-    /// keeps it one order: a processor sees through that, and fetches them ahead.
+    /// Empty nodes of one home, the last one first. That turns the order in which they lie in memory around on each
+    /// trip, and keeps it one order: a processor sees through that, and fetches them ahead.
     struct Run {
         fileprivate var first: UInt = 0
         fileprivate var last: UInt = 0

@@ -4,8 +4,8 @@ public typealias ShardTask = (_ shard: Shard) -> Void
 /// What travels to a shard, in raw memory: a closure, or a value of a channel. One owner at a time, handed from thread
 /// to thread by a mailbox's word.
 ///
-/// One cache line: the next node, what runs this one, and 48 bytes for the value. Which pool it belongs to stands at the
-/// head of its slab, which the node's address leads to.
+/// One cache line: the next node, what runs this one, and 48 bytes for the value. Which pool it belongs to stands at
+/// the head of its slab, which the node's address leads to.
 @safe struct TaskNode: Sendable {
     /// The pointer's bits; a multiple of 64, and never 0, so that small numbers can mean something else in a word.
     let bits: UInt

@@ -56,18 +56,18 @@ extension ShardCore {
 }
 
 extension ShardReference {
-    /// As `post`, but where a bounded mailbox is full, it waits until there is room, and blocks no thread. Those who wait
-    /// are served in the order in which they came, and before any post that does not wait. Contract M3.
+    /// As `post`, but where a bounded mailbox is full, it waits until there is room, and blocks no thread. Those who
+    /// wait are served in the order in which they came, and before any post that does not wait. Contract M3.
     ///
-    /// - Returns: `.posted`; `.closed`, with the task; or `.full`, with the task, if the calling task was cancelled while
-    ///   it waited.
+    /// - Returns: `.posted`; `.closed`, with the task; or `.full`, with the task, if the calling task was cancelled
+    ///   while it waited.
     @discardableResult
     public func postWhenRoom(_ task: consuming sending @escaping ShardTask) async -> PostResult {
         await core.postWhenRoom(task)
     }
 }
 
-extension ChannelHandler {
+extension ChannelSender {
     /// Waits for a place with a shard; `full` says that the wait was cancelled.
     @usableFromInline func placeWhenRoom(to index: Int) async -> UInt {
         let core = cores[index]
@@ -89,22 +89,22 @@ extension ChannelHandler {
 }
 
 extension Channel where Value: ~Copyable {
-    /// As `send`, but where a bounded mailbox is full, it waits until there is room, and blocks no thread. Those who wait
-    /// are served in the order in which they came, and before any send that does not wait. Contract M3.
+    /// As `send`, but where a bounded mailbox is full, it waits until there is room, and blocks no thread. Those who
+    /// wait are served in the order in which they came, and before any send that does not wait. Contract M3.
     ///
-    /// - Returns: `.sent`; `.closed`, with the value; or `.full`, with the value, if the calling task was cancelled while
-    ///   it waited.
+    /// - Returns: `.sent`; `.closed`, with the value; or `.full`, with the value, if the calling task was cancelled
+    ///   while it waited.
     @inlinable
     @discardableResult
     public func sendWhenRoom(_ value: consuming sending Value, to index: Int) async -> SendResult<Value> {
-        let place = await handler.placeWhenRoom(to: index)
-        return finish(value, handler.node(for: place, to: index), index)
+        let place = await sender.placeWhenRoom(to: index)
+        return finish(value, sender.node(for: place, to: index), index)
     }
 
     /// Sends to a shard of the channel's group, and waits for room. Contract M3.
     @inlinable
     @discardableResult
     public func sendWhenRoom(_ value: consuming sending Value, to shard: ShardReference) async -> SendResult<Value> {
-        await sendWhenRoom(value, to: handler.index(of: shard))
+        await sendWhenRoom(value, to: sender.index(of: shard))
     }
 }

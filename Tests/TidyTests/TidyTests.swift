@@ -65,10 +65,12 @@ struct TidyTests {
         "LinuxEvent/Backend/EpollBackend", "LinuxEvent/Cell", "LinuxEvent/Descriptors/EventFD",
         "LinuxEvent/Descriptors/ProcessFD", "LinuxEvent/Descriptors/SignalFD", "LinuxEvent/Errors",
         "LinuxEvent/Loop+Dispatch", "LinuxEvent/Loop+Signals", "LinuxEvent/Timers/TimerBuckets",
-        "LinuxEvent/Timers/TimerStore", "LinuxEvent/WatcherSet", "LinuxEvent/WatcherTable", "LinuxEventGroup/Cores",
+        "LinuxEvent/Timers/TimerStore", "LinuxEvent/WatcherSet", "LinuxEvent/WatcherTable",
+        "LinuxEventGroup/ChannelSender", "LinuxEventGroup/Cores",
         "LinuxEventGroup/HomeBound", "LinuxEventGroup/Latch", "LinuxEventGroup/Launch", "LinuxEventGroup/Locked",
-        "LinuxEventGroup/LoopGroup", "LinuxEventGroup/Metrics", "LinuxEventGroup/NodePool", "LinuxEventGroup/Plan",
-        "LinuxEventGroup/Shard", "LinuxEventGroup/ShardCore", "LinuxEventGroup/TaskNode",
+        "LinuxEventGroup/LoopGroup", "LinuxEventGroup/Metrics", "LinuxEventGroup/NodePool", "LinuxEventGroup/Payload",
+        "LinuxEventGroup/Plan", "LinuxEventGroup/Shard", "LinuxEventGroup/ShardCore", "LinuxEventGroup/TaskChain",
+        "LinuxEventGroup/TaskNode", "LinuxEventGroup/ThreadCache",
     ]
 
     @Test("tidy: unsafe code is in the rooms that are listed, and in all of these")
