@@ -5,8 +5,7 @@ internal import Synchronization
 /// that are no shard of the group share one more.
 ///
 /// - Threads: any.
-/// - Bound: as many nodes as were ever on their way at once. A pool that threads share also holds what is in their
-///   caches: one that takes, takes all that came home.
+/// - Bound: as many nodes as were ever on their way at once. A pool that threads share has 64 more for each of them.
 /// - Lifetime: the nodes live as long as the pool, which the group holds, and each cache that has nodes of it.
 final class NodePool: Sendable {
     /// The number of a shard, or the number of shards for the pool of the others.
@@ -15,6 +14,8 @@ final class NodePool: Sendable {
     /// itself. It rings nobody.
     private let returned = Isolated(Atomic<UInt>(0))
     private let slabs = Locked<[TaskNode.Slab]>([])
+    /// What came home and is to be shared out: the first node of a list.
+    private let stock = Locked<UInt>(0)
     /// Its group is gone. Relaxed: a hint to let go of it.
     private let retired = Atomic<Bool>(false)
 
@@ -37,6 +38,21 @@ final class NodePool: Sendable {
         let slab = TaskNode.Slab(home: home)
         slabs.withLock { $0.append(slab) }
         return slab.first.bits
+    }
+
+    /// A list of at most so many nodes, for one of several threads. If one took all that there is, the next would find
+    /// nothing and make more, and so each in its turn. The lock is held for a moment, and once for 64 posts, where
+    /// otherwise memory would have to be allocated.
+    func take(atMost limit: Int) -> UInt {
+        stock.withLock { stock in
+            if stock == 0 { stock = takeAll() }
+            let first = stock
+            var last = TaskNode(bits: first)
+            for _ in 1..<limit where last.next != 0 { last = TaskNode(bits: last.next) }
+            stock = last.next
+            last.next = 0
+            return first
+        }
     }
 
     /// Brings a list of empty nodes home. Releasing, for `takeAll`; a push on top continues the release sequence.

@@ -61,7 +61,7 @@ internal import CLinux
         let first = unsafe places.pointee.places[found]
         unsafe places.pointee.places[found] = places.pointee.places[0]
         unsafe places.pointee.places[0] = first
-        if first.free == 0 { unsafe places.pointee.places[0].free = pool.takeAll() }
+        if first.free == 0 { unsafe places.pointee.places[0].free = pool.take(atMost: 64) }
         let node = unsafe TaskNode(bits: places.pointee.places[0].free)
         unsafe places.pointee.places[0].free = node.next
         return node
@@ -104,9 +104,7 @@ internal import CLinux
 
     /// For a thread that can have no cache, because the process has no pthread key left: dear, and right.
     private static func single(from pool: NodePool) -> TaskNode {
-        let node = TaskNode(bits: pool.takeAll())
-        if node.next != 0 { pool.giveBack(first: node.next, last: last(of: node.next)) }
-        return node
+        TaskNode(bits: pool.take(atMost: 1))
     }
 
     /// The thread ends.
