@@ -276,6 +276,30 @@ int clinux_thread_masks(struct clinux_thread_mask *masks, int capacity) {
 
 _Thread_local uintptr_t clinux_thread_number;
 _Thread_local void *clinux_thread_slot;
+_Thread_local void *clinux_thread_cache;
+
+static pthread_once_t cache_once = PTHREAD_ONCE_INIT;
+static pthread_key_t cache_key;
+static int cache_key_result;
+static void (*cache_give_back)(void *);
+
+static void cache_end(void *cache) {
+    // Cleared first: another key's function may run later on this thread, and want a new one.
+    clinux_thread_cache = NULL;
+    __atomic_load_n(&cache_give_back, __ATOMIC_RELAXED)(cache);
+}
+
+static void cache_key_make(void) { cache_key_result = -pthread_key_create(&cache_key, cache_end); }
+
+int clinux_thread_cache_set(void *cache, void (*give_back)(void *)) {
+    // Before the once, and the same each time: who comes second finds it set by who came first.
+    __atomic_store_n(&cache_give_back, give_back, __ATOMIC_RELAXED);
+    int result = -pthread_once(&cache_once, cache_key_make);
+    if (result == 0) result = cache_key_result;
+    if (result == 0) result = -pthread_setspecific(cache_key, cache);
+    if (result == 0) clinux_thread_cache = cache;
+    return result;
+}
 
 uintptr_t clinux_thread_number_assign(void) {
     static _Atomic uintptr_t last;

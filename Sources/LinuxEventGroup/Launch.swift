@@ -14,6 +14,9 @@ final class Launch: Sendable {
     let blocks: Rendezvous
     /// Open once all threads have come to their end.
     let running: Latch
+    /// The nodes of all threads that are no shard of the group.
+    let outside: NodePool
+    let handlers: ChannelHandlers
     private let state: Locked<State>
 
     private struct State {
@@ -30,6 +33,8 @@ final class Launch: Sendable {
         making = Rendezvous(count)
         blocks = Rendezvous(count)
         running = Latch(count)
+        outside = NodePool(home: count)
+        handlers = ChannelHandlers(threads: count)
         state = Locked(State(cores: [ShardCore?](repeating: nil, count: count)))
     }
 
@@ -123,6 +128,7 @@ final class ShardThread: Sendable {
         guard let context = unsafe context else { return }
         let thread = unsafe Unmanaged<ShardThread>.fromOpaque(context).takeRetainedValue()
         thread.run()
+        thread.launch.handlers.threadEnded()
         thread.launch.running.countDown()
     }
 
@@ -143,7 +149,7 @@ final class ShardThread: Sendable {
             do throws(SystemError) { try Affinity.pin(to: cpu) } catch { throw .thread(shard: place.shard, error) }
             Memory.preferLocal()
         }
-        let core = ShardCore(place, capacity: launch.mailboxCapacity)
+        let core = ShardCore(place, capacity: launch.mailboxCapacity, outside: launch.outside)
         core.counters.value.cpu.store(place.cpu ?? -1, ordering: .relaxed)
         let loop: Loop
         do throws(LoopError) { loop = try Loop() } catch { throw .loop(shard: place.shard, error) }

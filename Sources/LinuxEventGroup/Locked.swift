@@ -7,13 +7,13 @@ internal import Glibc
 @safe final class Locked<Value>: @unchecked Sendable {
     // Unchecked: `value` is reached under the lock only.
     private let mutex: UnsafeMutablePointer<pthread_mutex_t>
-    private var value: Value
+    @exclusivity(unchecked) private var value: Value  // one thread at a time, by the lock
 
     init(_ value: sending Value) {
         unsafe mutex = .allocate(capacity: 1)
         unsafe mutex.initialize(to: pthread_mutex_t())
         unsafe pthread_mutex_init(mutex, nil)
-        self.value = value
+        unsafe self.value = value
     }
 
     deinit {
@@ -25,6 +25,6 @@ internal import Glibc
     func withLock<Result>(_ body: (inout Value) -> Result) -> Result {
         unsafe pthread_mutex_lock(mutex)
         defer { unsafe pthread_mutex_unlock(mutex) }
-        return body(&value)
+        return unsafe body(&value)
     }
 }

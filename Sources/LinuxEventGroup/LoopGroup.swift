@@ -17,6 +17,7 @@ public final class LoopGroup: Sendable {
     /// Which shard runs where.
     public let plan: Plan
     let cores: Cores
+    let handlers: ChannelHandlers
     private let router: Router
     private let running: Latch
     /// Threads that nobody has joined yet.
@@ -50,9 +51,10 @@ public final class LoopGroup: Sendable {
     ) throws(LoopGroupError) {
         if let mailboxCapacity, mailboxCapacity < 1 { throw .invalidCapacity(mailboxCapacity) }
         let launch = Launch(plan: plan, mailboxCapacity: mailboxCapacity, start: start)
-        cores = Cores(try launch.makeShards(name: name))
+        cores = Cores(try launch.makeShards(name: name), outside: launch.outside)
         threads = Locked(launch.threads)
         running = launch.running
+        handlers = launch.handlers
         router = Router(shards: plan.shards.count)
         self.plan = plan
         if let failure = launch.runBlocks(of: self) {
@@ -66,6 +68,7 @@ public final class LoopGroup: Sendable {
     /// what nobody has joined is let go of, not waited for.
     deinit {
         for thread in threads.withLock({ $0 }) { _ = clinux_thread_detach(thread) }
+        cores.outside.retire()
     }
 
     // MARK: Shards
@@ -95,7 +98,7 @@ public final class LoopGroup: Sendable {
         cores.post(to: index, task)
     }
 
-    func owns(_ core: ShardCore) -> Bool { core.index < cores.count && cores[core.index] === core }
+    func owns(_ core: ShardCore) -> Bool { cores.owns(core) }
 
     // MARK: Stopping
 

@@ -26,16 +26,21 @@ struct Mailbox: ~Copyable, Sendable {
     ///
     /// To skip this step when the shard seems to be awake, or to look first whether somebody has pushed already, loses
     /// wake-ups: the shard may be on its way to sleep.
-    func push(_ node: TaskNode) -> Push {
+    @inline(__always)
+    func push(_ node: TaskNode) -> Push { push(newest: node, oldest: node) }
+
+    /// Publishes nodes that are linked from the newest to the oldest, all in one step. Contract M5.
+    @inline(__always)
+    func push(newest: TaskNode, oldest: TaskNode) -> Push {
         var head = word.value.load(ordering: .relaxed)
         while true {
             if head == Self.closed { return .closed }
-            node.next = head == Self.sleeping ? Self.empty : head
-            // Releasing: the node's contents, and all that this thread wrote before, are visible to the shard whose
+            oldest.next = head == Self.sleeping ? Self.empty : head
+            // Releasing: the nodes' contents, and all that this thread wrote before, are visible to the shard whose
             // exchange acquires this word, also through the pushes of others on top, which continue the release
             // sequence. Nothing is acquired: a push reads nothing behind the word.
             let (exchanged, original) = word.value.weakCompareExchange(
-                expected: head, desired: node.bits, successOrdering: .releasing, failureOrdering: .relaxed)
+                expected: head, desired: newest.bits, successOrdering: .releasing, failureOrdering: .relaxed)
             if exchanged { return head == Self.sleeping ? .mustRing : .pushed }
             head = original
         }
@@ -81,26 +86,5 @@ struct Mailbox: ~Copyable, Sendable {
             return Taken(tasks: close(), isClosed: true)
         default: return Taken(tasks: TaskChain(reversing: head))
         }
-    }
-}
-
-/// How much of a bounded mailbox is in use. Contract M3.
-struct Credits: ~Copyable, Sendable {
-    private let used = Isolated(Atomic<Int>(0))
-    let limit: Int?
-
-    init(limit: Int?) { self.limit = limit }
-
-    /// Takes one, if there is one. Relaxed: it counts, and orders nothing.
-    func take() -> Bool {
-        guard let limit else { return true }
-        guard used.value.wrappingAdd(1, ordering: .relaxed).oldValue >= limit else { return true }
-        used.value.wrappingSubtract(1, ordering: .relaxed)
-        return false
-    }
-
-    func giveBack(_ count: Int) {
-        guard limit != nil, count > 0 else { return }
-        used.value.wrappingSubtract(count, ordering: .relaxed)
     }
 }

@@ -1,38 +1,66 @@
+internal import CLinux
 internal import LinuxEvent
 internal import Synchronization
 
-/// Where the nodes that one shard posts with come home to, so that a post costs no allocation for its node.
+/// Where the nodes that a shard posts with come home to, so that a post costs no allocation for its node. All threads
+/// that are no shard of the group share one more.
 ///
 /// - Threads: any.
-/// - Bound: as many nodes as were ever on their way at once; freed with the group.
+/// - Bound: as many nodes as were ever on their way at once. A pool that threads share has 64 more for each of them.
+/// - Lifetime: the nodes live as long as the pool, which the group holds, and each cache that has nodes of it.
 final class NodePool: Sendable {
-    private let origin: UInt32
+    /// The number of a shard, or the number of shards for the pool of the others.
+    private let home: Int
     /// Nodes that came home: a stack that is only ever taken whole, so no address can be mistaken for another life of
     /// itself. It rings nobody.
     private let returned = Isolated(Atomic<UInt>(0))
     private let slabs = Locked<[TaskNode.Slab]>([])
+    /// What came home and is to be shared out: the first node of a list.
+    private let stock = Locked<UInt>(0)
+    /// Its group is gone. Relaxed: a hint to let go of it.
+    private let retired = Atomic<Bool>(false)
 
-    private static let slabCapacity = 256
-
-    init(origin: Int) { self.origin = UInt32(origin) }
+    init(home: Int) { self.home = home }
 
     /// Where the nodes lie.
     var memory: [MemoryRange] { slabs.withLock { $0.map(\.memory) } }
 
     deinit { slabs.withLock { slabs in for slab in slabs { slab.free() } } }
 
+    var isRetired: Bool { retired.load(ordering: .relaxed) }
+
+    func retire() { retired.store(true, ordering: .relaxed) }
+
+    /// How many nodes there are, wherever they are.
+    var nodeCount: Int { slabs.withLock { $0.count } * TaskNode.Slab.capacity }
+
     /// All that came home, or a new slab: a linked list that is not empty. Acquiring: what the users of the nodes did
     /// to them is over.
-    fileprivate func takeAll() -> UInt {
+    func takeAll() -> UInt {
         let nodes = returned.value.exchange(0, ordering: .acquiring)
         if nodes != 0 { return nodes }
-        let slab = TaskNode.Slab(Self.slabCapacity, origin: origin)
+        let slab = TaskNode.Slab(home: home)
         slabs.withLock { $0.append(slab) }
         return slab.first.bits
     }
 
-    /// Brings a list of empty nodes home. Releasing, for `takeAll`.
-    fileprivate func giveBack(first: UInt, last: UInt) {
+    /// A list of at most so many nodes, for one of several threads. If one took all that there is, the next would find
+    /// nothing and make more, and so each in its turn. The lock is held for a moment, and once for 64 posts, where
+    /// otherwise memory would have to be allocated.
+    func take(atMost limit: Int) -> UInt {
+        stock.withLock { stock in
+            if stock == 0 { stock = takeAll() }
+            let first = stock
+            var last = TaskNode(bits: first)
+            for _ in 1..<limit where last.next != 0 { last = TaskNode(bits: last.next) }
+            stock = last.next
+            last.next = 0
+            return first
+        }
+    }
+
+    /// Brings a list of empty nodes home. Releasing, for `takeAll`; a push on top continues the release sequence.
+    func giveBack(first: UInt, last: UInt) {
         var head = returned.value.load(ordering: .relaxed)
         while true {
             TaskNode(bits: last).next = head
@@ -49,12 +77,6 @@ final class NodePool: Sendable {
 /// - Threads: the shard's own.
 /// - Raw memory behind constants, so that no step is checked for exclusive access.
 @safe struct NodeStock: ~Copyable {
-    private struct Header {
-        var free: UInt = 0
-        /// Nodes of others that have not been sent home yet.
-        var waiting = 0
-    }
-
     private struct List {
         var first: UInt = 0
         var last: UInt = 0
@@ -65,60 +87,99 @@ final class NodePool: Sendable {
 
     private let pool: NodePool
     private let pools: [NodePool]
-    private let header: UnsafeMutablePointer<Header>
+    /// The nodes to post with.
+    private let free: UnsafeMutablePointer<UInt>
     /// By the node's home.
     private let lists: UnsafeMutablePointer<List>
 
     init(_ pool: NodePool, returningTo pools: [NodePool]) {
         self.pool = pool
         self.pools = pools
-        unsafe header = .allocate(capacity: 1)
-        unsafe header.initialize(to: Header())
+        unsafe free = .allocate(capacity: 1)
+        unsafe free.initialize(to: 0)
         unsafe lists = .allocate(capacity: pools.count)
         unsafe lists.initialize(repeating: List(), count: pools.count)
     }
 
     deinit {
-        unsafe header.deallocate()
+        unsafe free.deallocate()
         unsafe lists.deallocate()
     }
 
     func take() -> TaskNode {
-        if unsafe header.pointee.free == 0 { unsafe header.pointee.free = pool.takeAll() }
-        let node = unsafe TaskNode(bits: header.pointee.free)
-        unsafe header.pointee.free = node.next
+        if unsafe free.pointee == 0 { unsafe free.pointee = pool.takeAll() }
+        let node = unsafe TaskNode(bits: free.pointee)
+        unsafe free.pointee = node.next
         return node
+    }
+
+    /// A node, if there is one at hand.
+    @inline(__always)
+    func takeAtHand() -> TaskNode? {
+        let bits = unsafe free.pointee
+        if bits == 0 { return nil }
+        let next = TaskNode(bits: bits).next
+        unsafe free.pointee = next
+        // The next post's node was written by another processor last: what it costs to get it is spent meanwhile.
+        clinux_prefetch_write(next)
+        return TaskNode(bits: bits)
     }
 
     /// Puts back a node that was not used.
     func putBack(_ node: TaskNode) {
-        node.next = unsafe header.pointee.free
-        unsafe header.pointee.free = node.bits
+        node.next = unsafe free.pointee
+        unsafe free.pointee = node.bits
+    }
+
+    /// Empty nodes of one home, the last one first. That turns the order in which they lie in memory around on each
+    /// trip, and keeps it one order: a processor sees through that, and fetches them ahead.
+    struct Run {
+        fileprivate var first: UInt = 0
+        fileprivate var last: UInt = 0
+        fileprivate var home = 0
+        fileprivate var count = 0
     }
 
     /// Takes care of a node that was emptied.
+    @inline(__always)
+    func recycle(_ node: TaskNode, _ run: inout Run) {
+        // Most lie in the slab of the one before, so the slab need not be asked whose it is.
+        if run.count != 0, run.count < Self.listLimit,
+            TaskNode.areOfOneSlab(node, TaskNode(bits: run.first)) || run.home == node.home
+        {
+            node.next = run.first
+            run.first = node.bits
+            run.count &+= 1
+        } else {
+            recycle(run)
+            run = Run(first: node.bits, last: node.bits, home: node.home, count: 1)
+        }
+    }
+
+    /// Takes care of a run.
+    func recycle(_ run: Run) {
+        if run.count == 0 { return }
+        let list = unsafe lists + run.home
+        if unsafe list.pointee.count == 0 { unsafe list.pointee.last = run.last }
+        TaskNode(bits: run.last).next = unsafe list.pointee.first
+        unsafe list.pointee.first = run.first
+        unsafe list.pointee.count &+= run.count
+        if unsafe list.pointee.count >= Self.listLimit { send(run.home) }
+    }
+
+    /// Takes care of one node.
     func recycle(_ node: TaskNode) {
-        let origin = node.origin
-        if origin == TaskNode.foreign { return node.freeForeign() }
-        let home = Int(origin)
-        let list = unsafe lists + home
-        if unsafe list.pointee.count == 0 { unsafe list.pointee.last = node.bits }
-        node.next = unsafe list.pointee.first
-        unsafe list.pointee.first = node.bits
-        unsafe list.pointee.count += 1
-        unsafe header.pointee.waiting += 1
-        if unsafe list.pointee.count == Self.listLimit { send(home) }
+        recycle(Run(first: node.bits, last: node.bits, home: node.home, count: 1))
     }
 
     /// Before the shard sleeps: nobody else can bring them home.
     func sendAll() {
-        guard unsafe header.pointee.waiting > 0 else { return }
         for home in pools.indices where unsafe lists[home].count > 0 { send(home) }
     }
 
+    @inline(never)
     private func send(_ home: Int) {
         unsafe pools[home].giveBack(first: lists[home].first, last: lists[home].last)
-        unsafe header.pointee.waiting -= lists[home].count
         unsafe lists[home] = List()
     }
 }

@@ -11,6 +11,8 @@ final class ShardCore: Sendable {
     let mailbox = Mailbox()
     let credits: Credits
     let pool: NodePool
+    /// The nodes of all threads that are no shard of the group; the same for all of its shards.
+    let outside: NodePool
     let counters = Isolated(ShardCounters())
 
     /// Set once on the shard's thread, before anyone else can have a reason to ring.
@@ -28,56 +30,116 @@ final class ShardCore: Sendable {
     /// Values that had to die here and could not: the shard had ended.
     let valuesLeaked = Atomic<Int>(0)
 
-    init(_ place: Plan.Place, capacity: Int?) {
+    init(_ place: Plan.Place, capacity: Int?, outside: NodePool) {
         index = place.shard
         self.place = place
         credits = Credits(limit: capacity)
-        pool = NodePool(origin: index)
+        pool = NodePool(home: index)
+        self.outside = outside
     }
 
     // MARK: Posting
 
     /// Contract M1. Whatever is refused is handed back.
     func post(_ task: consuming @escaping ShardTask) -> PostResult {
-        if refuses.load(ordering: .relaxed) { return .closed(task) }
-        guard credits.take() else { return .full(task) }
-        return submit(task, hasCredit: credits.limit != nil)
+        if let node = nodeAtHand() { return submit(task, in: node, hasCredit: false) }
+        switch reserve() {
+        case .node(let node): return submit(task, in: node, hasCredit: credits.isBounded)
+        case .full: return .full(task)
+        case .closed: return .closed(task)
+        }
+    }
+
+    enum Admission { case admitted, full, closed }
+
+    /// Whether so many more tasks or values may come, all or none: their places are taken then.
+    @inline(__always)
+    func admit(_ count: Int) -> Admission {
+        if refuses.load(ordering: .relaxed) { return .closed }
+        return credits.take(count) ? .admitted : .full
     }
 
     /// Past the limit and past the refusal, for what must arrive: only a closed word turns it back.
     func submit(_ task: consuming @escaping ShardTask, hasCredit: Bool = false) -> PostResult {
-        guard let sender = unsafe Shard.currentUnmanaged else {
-            let node = TaskNode.allocateForeign()
-            node.fill(task, hasCredit: hasCredit)
-            return push(node) ? .posted : .closed(takeBack(node))
-        }
-        let node = unsafe sender._withUnsafeGuaranteedRef { $0.takeNode(for: self) }
-        node.fill(task, hasCredit: hasCredit)
-        // A shard's own posts stand in line behind its present work, without any atomic. Contract M7.
-        let isTaken = unsafe sender._withUnsafeGuaranteedRef { $0.core === self ? $0.enqueue(node) : push(node) }
-        return isTaken ? .posted : .closed(takeBack(node))
+        submit(task, in: takeNode(), hasCredit: hasCredit)
     }
 
+    @inline(__always)
+    private func submit(_ task: consuming @escaping ShardTask, in node: TaskNode, hasCredit: Bool) -> PostResult {
+        node.fill(task, hasCredit: hasCredit)
+        if publish(node) { return .posted }
+        let task = node.moveTask()
+        takeBack(node)
+        return .closed(task)
+    }
+
+    /// A node for one task or value of the calling thread's; or why there is none. Contract M1.
+    enum Reservation { case node(TaskNode), full, closed }
+
+    /// What most posts need, and no more: an unbounded mailbox, and a node at hand. Nil where it takes more than that.
+    @inline(__always)
+    func nodeAtHand() -> TaskNode? {
+        if refuses.load(ordering: .relaxed) || credits.isBounded { return nil }
+        guard let sender = unsafe Shard.currentUnmanaged else { return ThreadCache.takeAtHand(from: outside) }
+        return unsafe sender._withUnsafeGuaranteedRef { $0.core.outside === outside ? $0.nodes.takeAtHand() : nil }
+    }
+
+    /// As `nodeAtHand`, in all cases.
+    @inline(never)
+    func reserve() -> Reservation {
+        switch admit(1) {
+        case .admitted: .node(takeNode())
+        case .full: .full
+        case .closed: .closed
+        }
+    }
+
+    /// A node for the calling thread to post with. Nodes come home through the target's group: a shard of another group
+    /// is a thread like any other here.
+    func takeNode() -> TaskNode {
+        guard let sender = unsafe Shard.currentUnmanaged else { return ThreadCache.take(from: outside) }
+        return unsafe sender._withUnsafeGuaranteedRef {
+            $0.core.outside === outside ? $0.nodes.take() : ThreadCache.take(from: outside)
+        }
+    }
+
+    /// Publishes a node that is filled; false if the word is closed, and then it is still the caller's.
+    @inline(__always)
+    func publish(_ node: TaskNode) -> Bool { publish(newest: node, oldest: node) }
+
+    /// Publishes a chain of nodes, linked from the newest to the oldest, in one step. Contract M5.
+    ///
     /// Contract M4: whoever finds the shard asleep rings, and does nothing after it.
     @inline(__always)
-    private func push(_ node: TaskNode) -> Bool {
-        switch mailbox.push(node) {
+    func publish(newest: TaskNode, oldest: TaskNode) -> Bool {
+        if let sender = unsafe Shard.currentUnmanaged, unsafe sender._withUnsafeGuaranteedRef({ $0.core === self }) {
+            // A shard's own posts stand in line behind its present work, without any atomic. Contract M7.
+            return unsafe sender._withUnsafeGuaranteedRef { $0.enqueue(newest: newest, oldest: oldest) }
+        }
+        switch mailbox.push(newest: newest, oldest: oldest) {
         case .pushed: return true
-        case .mustRing:
-            // The caller's reference to this object keeps the waker alive until its write has returned.
-            counters.value.wakesSent.wrappingAdd(1, ordering: .relaxed)
-            ring()
-            return true
+        case .mustRing: return wake()
         case .closed: return false
         }
     }
 
-    /// The task of a node that was refused.
-    private func takeBack(_ node: TaskNode) -> ShardTask {
+    /// Contract M4: for the one who found the shard asleep, as the last thing it does.
+    @inline(never)
+    private func wake() -> Bool {
+        // The caller's reference to this object keeps the waker alive until its write has returned.
+        counters.value.wakesSent.wrappingAdd(1, ordering: .relaxed)
+        ring()
+        return true
+    }
+
+    /// A node that was refused, and whose contents have been moved out.
+    func takeBack(_ node: TaskNode) {
         if node.hasCredit { credits.giveBack(1) }
-        let task = node.empty()
-        if node.origin == TaskNode.foreign { node.freeForeign() } else { Shard.current?.putBack(node) }
-        return task
+        if let sender = Shard.current, sender.core.outside === outside {
+            sender.nodes.putBack(node)
+        } else {
+            ThreadCache.putBack(node, to: outside)
+        }
     }
 
     /// Ends the shard's wait, whatever it waits for.
@@ -99,6 +161,7 @@ final class ShardCore: Sendable {
     /// Contract G9, phase one. The ring is not a post's: the shard may be awake, and then it is one wake too many.
     func requestStop() {
         refuses.store(true, ordering: .relaxed)
+        credits.close()
         ring()
     }
 
@@ -124,7 +187,7 @@ final class ShardCore: Sendable {
 
     /// The shard's part, once it has closed its box itself: takes over what `abandon` took out of it. From here on the
     /// number of abandoned tasks is exact.
-    func settle(_ backlog: inout TaskChain) {
+    func settle(_ backlog: borrowing Backlog) {
         let orphans = ending.withLock { ending in
             defer { ending = Ending(isSettled: true) }
             return ending.orphans

@@ -3,139 +3,129 @@ internal import LinuxEvent
 /// What a shard runs: a closure that gets the shard it runs on.
 public typealias ShardTask = (_ shard: Shard) -> Void
 
-/// A posted task, in raw memory: one owner at a time, handed from thread to thread by a mailbox's word.
+/// What travels to a shard, in raw memory: a closure, or a value of a channel. One owner at a time, handed from thread
+/// to thread by a mailbox's word.
+///
+/// One cache line: the next node, what runs this one, and 48 bytes for the value. Which pool it belongs to stands at
+/// the head of its slab, which the node's address leads to.
 @safe struct TaskNode: Sendable {
-    /// The pointer's bits; never 0, and never odd, so that small numbers can mean something else in a word.
+    /// The pointer's bits; a multiple of 64, and never 0, so that small numbers can mean something else in a word.
     let bits: UInt
-
-    /// A node that belongs to no shard's pool: whoever empties it frees it.
-    static let foreign = UInt32.max
 
     private struct Storage {
         var next: UInt = 0
-        var origin: UInt32
-        /// It took a place in a bounded mailbox, to be given back when it has run.
-        var hasCredit = false
-        /// Without a value while the node is empty.
-        var task = Task(run: { _ in })
+        /// The address of the `ChannelHandler`, 0 for a closure; the lowest bit says that the node took a credit.
+        var handler: UInt = 0
+        let payload = InlineArray<6, UInt64>(repeating: 0)
     }
 
     /// A struct, because a bare closure in generic storage is boxed anew on every store.
     private struct Task { let run: ShardTask }
 
+    private static var creditBit: UInt { 1 }
+
     private var pointer: UnsafeMutablePointer<Storage> {
         unsafe UnsafeMutablePointer(bitPattern: bits).unsafelyUnwrapped
     }
 
+    @inline(__always)
     init(bits: UInt) { self.bits = bits }
-
-    /// A node of its own, for a thread that is no shard of the group.
-    static func allocateForeign() -> TaskNode {
-        let pointer = UnsafeMutablePointer<Storage>.allocate(capacity: 1)
-        unsafe pointer.initialize(to: Storage(origin: foreign))
-        return TaskNode(bits: UInt(bitPattern: pointer))
-    }
-
-    func freeForeign() { unsafe pointer.deallocate() }
-
-    /// Linked nodes in one piece of memory, for a shard's pool.
-    struct Slab: Sendable {
-        let first: TaskNode
-        let memory: MemoryRange
-
-        init(_ count: Int, origin: UInt32) {
-            let memory = UnsafeMutablePointer<Storage>.allocate(capacity: count)
-            for index in 0..<count {
-                let next = unsafe index + 1 < count ? UInt(bitPattern: memory + index + 1) : 0
-                unsafe (memory + index).initialize(to: Storage(next: next, origin: origin))
-            }
-            first = TaskNode(bits: UInt(bitPattern: memory))
-            self.memory = MemoryRange(start: first.bits, byteCount: count * MemoryLayout<Storage>.stride)
-        }
-
-        func free() { unsafe first.pointer.deallocate() }
-    }
 
     /// The next node of a chain, by its bits; 0 ends it.
     var next: UInt {
-        get { unsafe pointer.pointee.next }
-        nonmutating set { unsafe pointer.pointee.next = newValue }
+        @inline(__always) get { unsafe pointer.pointee.next }
+        @inline(__always) nonmutating set { unsafe pointer.pointee.next = newValue }
     }
 
-    var origin: UInt32 { unsafe pointer.pointee.origin }
+    /// The number of the pool that the node belongs to.
+    var home: Int { Slab.home(of: bits) }
 
-    var hasCredit: Bool { unsafe pointer.pointee.hasCredit }
+    /// Then they have the same home.
+    @inline(__always)
+    static func areOfOneSlab(_ one: TaskNode, _ other: TaskNode) -> Bool { (one.bits ^ other.bits) < UInt(Slab.size) }
+
+    /// It took a place in a bounded mailbox, to be given back when it has run.
+    var hasCredit: Bool { unsafe pointer.pointee.handler & Self.creditBit != 0 }
+
+    /// Where the value lies, by its bits; good for any type of at most 48 bytes whose alignment is at most 16.
+    var payload: UInt { bits &+ 16 }
+
+    // MARK: Contents
+
+    /// Says what is in the node, before it is published.
+    @inline(__always)
+    func mark(handler: UInt, hasCredit: Bool) {
+        unsafe pointer.pointee.handler = hasCredit ? handler | Self.creditBit : handler
+    }
 
     /// Moves a task into an empty node. From here on the node is the task's only owner, so what the task captured dies
     /// where the node is emptied: on the shard, and not on the poster's thread.
     @inline(__always)
     func fill(_ task: consuming @escaping ShardTask, hasCredit: Bool) {
-        unsafe pointer.pointee.hasCredit = hasCredit
+        mark(handler: 0, hasCredit: hasCredit)
         unsafe taskPlace.initialize(to: Task(run: task))
     }
 
-    /// Moves the task out of a node that was filled.
+    /// Moves the closure out of a node that was filled with one.
     @inline(__always)
-    func empty() -> ShardTask { unsafe taskPlace.move().run }
+    func moveTask() -> ShardTask { unsafe taskPlace.move().run }
 
-    private var taskPlace: UnsafeMutablePointer<Task> { unsafe pointer.pointer(to: \.task).unsafelyUnwrapped }
-}
-
-/// Nodes in order, on one thread: first in, first out.
-struct TaskChain {
-    private var first: UInt = 0
-    private var last: UInt = 0
-    private(set) var count = 0
-
-    var isEmpty: Bool { first == 0 }
-
-    mutating func append(_ node: TaskNode) {
-        node.next = 0
-        if first == 0 { first = node.bits } else { TaskNode(bits: last).next = node.bits }
-        last = node.bits
-        count += 1
+    /// What runs the value; nil where the node holds a closure.
+    @inline(__always)
+    var handler: Unmanaged<ChannelHandler>? {
+        let bits = unsafe pointer.pointee.handler & ~Self.creditBit
+        guard let opaque = unsafe UnsafeMutableRawPointer(bitPattern: bits) else { return nil }
+        return unsafe Unmanaged.fromOpaque(opaque)
     }
 
-    mutating func append(_ chain: consuming TaskChain) {
-        guard !chain.isEmpty else { return }
-        if first == 0 { first = chain.first } else { TaskNode(bits: last).next = chain.first }
-        last = chain.last
-        count += chain.count
-    }
-
-    mutating func popFirst() -> TaskNode? {
-        guard first != 0 else { return nil }
-        let node = TaskNode(bits: first)
-        first = node.next
-        count -= 1
-        return node
-    }
-
-    /// Turns a stack, newest first, into a chain, oldest first.
-    init(reversing newest: UInt) {
-        last = newest
-        var bits = newest
-        while bits != 0 {
-            let node = TaskNode(bits: bits)
-            bits = node.next
-            node.next = first
-            first = node.bits
-            count += 1
+    /// Destroys what is in the node, and does not run it. On the shard's thread.
+    func destroyContents() {
+        if let handler = unsafe handler {
+            unsafe handler._withUnsafeGuaranteedRef { $0.destroy(payload) }
+        } else {
+            _ = moveTask()
         }
     }
 
-    init() {}
-
-    /// A chain that is linked already.
-    init(first: UInt) {
-        self.first = first
-        var bits = first
-        while bits != 0 {
-            last = bits
-            bits = TaskNode(bits: bits).next
-            count += 1
-        }
+    private var taskPlace: UnsafeMutablePointer<Task> {
+        unsafe UnsafeMutablePointer(bitPattern: payload).unsafelyUnwrapped
     }
 
-    var firstBits: UInt { first }
+    // MARK: Slabs
+
+    /// Linked nodes in one piece of memory. Its address is a multiple of its size, and in the first node's place it
+    /// says whose nodes these are.
+    struct Slab: Sendable {
+        private let address: UInt
+        let first: TaskNode
+        let last: TaskNode
+
+        static var size: Int { 1 << 14 }
+        static var capacity: Int { size / MemoryLayout<Storage>.stride - 1 }
+
+        init(home: Int) {
+            let memory = UnsafeMutableRawPointer.allocate(byteCount: Self.size, alignment: Self.size)
+            address = UInt(bitPattern: memory)
+            unsafe memory.initializeMemory(as: Int.self, to: home)
+            let stride = UInt(MemoryLayout<Storage>.stride)
+            first = TaskNode(bits: address + stride)
+            last = TaskNode(bits: address + stride * UInt(Self.capacity))
+            for index in 1...Self.capacity {
+                let place = unsafe memory + index * MemoryLayout<Storage>.stride
+                let next = index < Self.capacity ? UInt(bitPattern: place) + stride : 0
+                unsafe place.initializeMemory(as: Storage.self, to: Storage(next: next))
+            }
+        }
+
+        /// Where the nodes lie.
+        var memory: MemoryRange { MemoryRange(start: address, byteCount: Self.size) }
+
+        func free() { unsafe UnsafeMutableRawPointer(bitPattern: address)?.deallocate() }
+
+        @inline(__always)
+        fileprivate static func home(of node: UInt) -> Int {
+            let head = unsafe UnsafePointer<Int>(bitPattern: node & ~UInt(size - 1))
+            return unsafe head.unsafelyUnwrapped.pointee
+        }
+    }
 }

@@ -77,6 +77,7 @@ struct TidyTests {
         "LinuxEventGroup/Affinity",
         "LinuxEventGroup/Calls/Foreign",
         "LinuxEventGroup/Calls/Parcel",
+        "LinuxEventGroup/ChannelSender",
         "LinuxEventGroup/Cores",
         "LinuxEventGroup/Latch",
         "LinuxEventGroup/Launch",
@@ -85,10 +86,13 @@ struct TidyTests {
         "LinuxEventGroup/MemoryReport",
         "LinuxEventGroup/Metrics",
         "LinuxEventGroup/NodePool",
+        "LinuxEventGroup/Payload",
         "LinuxEventGroup/Shard",
         "LinuxEventGroup/ShardCore",
         "LinuxEventGroup/SystemFiles",
+        "LinuxEventGroup/TaskChain",
         "LinuxEventGroup/TaskNode",
+        "LinuxEventGroup/ThreadCache",
     ]
 
     @Test("tidy: unsafe code is in the rooms that are listed, and in all of these")

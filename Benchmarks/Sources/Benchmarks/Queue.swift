@@ -22,29 +22,49 @@ enum QueueSuite: Suite {
                 Subject(name: "raw-recycled") { try raw(CRAW_NODES_RECYCLED, posts: $0, allToAll: true) },
                 Subject(name: "linuxevent") { try Exchange.run(posts: $0, allToAll: true) },
             ]),
+        channelToOne("channel.1to1", senders: 1, batch: 1),
+        channelToOne("channel.1to1.batch16", senders: 1, batch: 16),
+        channelToOne("channel.4to1", senders: 4, batch: 1),
+        channelToOne("channel.4to1.batch16", senders: 4, batch: 16),
+        Case(
+            name: "channel.alltoall", unit: "value/s", operations: 5_000_000, cpu: nil,
+            subjects: [
+                Subject(name: "raw") { try raw(CRAW_NODES_RECYCLED, posts: $0, allToAll: true) },
+                Subject(name: "linuxevent") { try ChannelExchange.allToAll(values: $0) },
+            ]),
     ]
+
+    private static func channelToOne(_ name: String, senders: Int, batch: Int) -> Case {
+        Case(
+            name: name, unit: "value/s", operations: 5_000_000, cpu: nil,
+            subjects: [
+                Subject(name: "raw") {
+                    try raw(CRAW_NODES_RECYCLED, posts: $0, allToAll: false, senders: senders, batch: batch)
+                },
+                Subject(name: "linuxevent") { try ChannelExchange.toOne(values: $0, senders: senders, batch: batch) },
+            ])
+    }
 
     static let burst = 64
     /// Posts under way at most, so that a fast producer is not measured by the memory it fills.
     static let window = 100_000
 
-    private static func raw(_ nodes: craw_nodes, posts: Int, allToAll: Bool) throws -> Sample {
-        let cpus = try twoCPUs()
+    private static func raw(
+        _ nodes: craw_nodes, posts: Int, allToAll: Bool, senders: Int = 1, batch: Int = 1
+    ) throws -> Sample {
+        // As a group hands them out: in turn.
+        let allowed = try Harness.allowedCPUs()
+        let cpus = (0...senders).map { allowed[$0 % allowed.count] }
         var result = craw_result()
         let failure =
             allToAll
             ? craw_queue_all_to_all(nodes, UInt64(posts), UInt64(burst), UInt64(window), cpus, &result)
-            : craw_queue_one_to_one(nodes, UInt64(posts), UInt64(window), cpus, &result)
+            : craw_queue_to_one(
+                nodes, CInt(senders), UInt64(posts), UInt64(batch), UInt64(window), cpus, &result)
         try check("raw", failure)
         return Sample(
             operations: result.operations, nanoseconds: result.nanoseconds,
             notes: [("wakes", result.wakes), ("turns", result.turns)])
-    }
-
-    /// The two lowest; on one CPU the suite runs, and its figures say little.
-    private static func twoCPUs() throws -> [CInt] {
-        let cpus = try Harness.allowedCPUs()
-        return [cpus[0], cpus[min(1, cpus.count - 1)]]
     }
 }
 
@@ -55,7 +75,8 @@ struct QueueCommand: ParsableCommand {
         discussion: """
             closure.1to1: one shard posts closures that capture to the other. closure.alltoall: both do, 64 a turn. \
             raw is a C program with the same mailbox of one word that allocates a node per post, the neighbour of a \
-            closure that captures; raw-recycled takes its nodes from a pool, so it allocates nothing.
+            closure that captures; raw-recycled takes its nodes from a pool, so it allocates nothing. The channel cases \
+            send values of 24 bytes, and their raw takes its nodes from a pool.
             """)
     @OptionGroup var options: RunOptions
 
@@ -73,6 +94,10 @@ private struct Side {
     var start: UInt64 = 0
     var end: UInt64 = 0
     let consumed: OpaquePointer
+    /// Each side writes to its own lines.
+    private let behind = InlineArray<16, UInt64>(repeating: 0)
+
+    init(consumed: OpaquePointer) { self.consumed = consumed }
 }
 
 /// Both sides of one run: a value that closures capture without a reference count.
@@ -117,7 +142,7 @@ private struct Exchange: @unchecked Sendable {
 
     private init() throws {
         finished = try check("eventfd", craw_semaphore())
-        sides = .allocate(capacity: 2)
+        sides = Apart.allocate(2)
         for index in 0..<2 {
             guard let consumed = craw_counter_make() else { fatalError("out of memory") }
             (sides + index).initialize(to: Side(consumed: consumed))

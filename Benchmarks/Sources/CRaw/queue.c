@@ -6,8 +6,10 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -18,11 +20,15 @@
 #define SLAB 1024        // nodes made at once
 #define PUBLISH_MASK 255 // every 256th task tells the producer how far its peer has come
 
+struct peer;
+
+/// 24 bytes travel: what the receiver needs, a number, and one word more.
 struct node {
     struct node *next;
     void (*run)(void *context, uint64_t value);
     void *context;
-    uint64_t value;
+    uint64_t value, more;
+    struct peer *home;  // a node from malloc is made without this
 };
 
 static struct node *const SLEEPING = (struct node *)1;
@@ -32,21 +38,37 @@ struct slab {
     struct node nodes[SLAB];
 };
 
+/// What a receiver knows of one of its senders.
+struct lane {
+    uint64_t received, sum;
+    struct craw_counter *consumed;  // written by the receiver, read by the sender
+    struct peer *receiver;
+};
+
 struct peer {
     _Alignas(128) _Atomic(struct node *) mailbox;
     _Alignas(128) _Atomic(struct node *) returned;  // nodes coming home; nobody is woken for them
 
-    _Alignas(128) struct peer *other;
+    _Alignas(128) struct peer *other;  // whom it sends to
     enum craw_nodes nodes;
     int cpu, epoll, doorbell;
     struct node *free;
     struct slab *slabs;
-    struct node *homeward, *homeward_last;
+
+    // Empty nodes of each sender that this peer has not sent home yet; kept with the sender, written by the receiver.
+    _Alignas(128) struct node *homeward;
+    struct node *homeward_last;
     unsigned homeward_count;
 
-    uint64_t to_send, to_receive, burst, window;
-    uint64_t sent, received, sum, known_consumed;
-    struct craw_counter *consumed;  // written by this peer, read by the other
+    // Likewise: of this peer as a sender.
+    _Alignas(128) struct lane lane;
+
+    _Alignas(128) struct craw_counter *consumed;  // the lane's, where the sender finds it without touching the lane
+    uint64_t to_send;
+    uint64_t to_receive, burst, batch, window;
+    uint64_t sent, received, known_consumed;
+    struct peer *senders;  // whose nodes come here
+    int sender_count;
 
     uint64_t start, end, turns, wakes;
     pthread_barrier_t *barrier;
@@ -89,7 +111,7 @@ static bool arm(struct peer *self) {
 // MARK: nodes
 
 static struct node *node_make(struct peer *self) {
-    if (self->nodes == CRAW_NODES_MALLOC) return malloc(sizeof(struct node));
+    if (self->nodes == CRAW_NODES_MALLOC) return malloc(offsetof(struct node, home));
     if (self->free == NULL) self->free = atomic_exchange_explicit(&self->returned, NULL, memory_order_acquire);
     if (self->free == NULL) {
         struct slab *slab = malloc(sizeof *slab);
@@ -98,6 +120,7 @@ static struct node *node_make(struct peer *self) {
         self->slabs = slab;
         for (int index = 0; index < SLAB; index++) {
             slab->nodes[index].next = index + 1 < SLAB ? &slab->nodes[index + 1] : NULL;
+            slab->nodes[index].home = self;
         }
         self->free = slab->nodes;
     }
@@ -106,16 +129,15 @@ static struct node *node_make(struct peer *self) {
     return node;
 }
 
-static void send_home(struct peer *self) {
-    if (self->homeward == NULL) return;
-    struct peer *owner = self->other;
+static void send_home(struct peer *owner) {
+    if (owner->homeward == NULL) return;
     struct node *head = atomic_load_explicit(&owner->returned, memory_order_relaxed);
     do {
-        self->homeward_last->next = head;
-    } while (!atomic_compare_exchange_weak_explicit(&owner->returned, &head, self->homeward, memory_order_release,
+        owner->homeward_last->next = head;
+    } while (!atomic_compare_exchange_weak_explicit(&owner->returned, &head, owner->homeward, memory_order_release,
                                                     memory_order_relaxed));
-    self->homeward = NULL;
-    self->homeward_count = 0;
+    owner->homeward = NULL;
+    owner->homeward_count = 0;
 }
 
 static void node_done(struct peer *self, struct node *node) {
@@ -123,20 +145,21 @@ static void node_done(struct peer *self, struct node *node) {
         free(node);
         return;
     }
-    if (self->homeward == NULL) self->homeward_last = node;
-    node->next = self->homeward;
-    self->homeward = node;
-    if (++self->homeward_count == CHAIN) send_home(self);
+    struct peer *owner = node->home;
+    if (owner->homeward == NULL) owner->homeward_last = node;
+    node->next = owner->homeward;
+    owner->homeward = node;
+    if (++owner->homeward_count == CHAIN) send_home(owner);
 }
 
 // MARK: a turn
 
 static void receive(void *context, uint64_t value) {
-    struct peer *self = context;
-    self->sum += value;
-    self->received++;
-    if ((self->received & PUBLISH_MASK) == 0) craw_counter_publish(self->consumed, self->received);
-    if (self->received == self->to_receive) self->end = craw_now();
+    struct lane *lane = context;
+    struct peer *self = lane->receiver;
+    lane->sum += value;
+    if ((++lane->received & PUBLISH_MASK) == 0) craw_counter_publish(lane->consumed, lane->received);
+    if (++self->received == self->to_receive) self->end = craw_now();
 }
 
 static void run_mailbox(struct peer *self) {
@@ -151,25 +174,32 @@ static void run_mailbox(struct peer *self) {
 
 static void wait_for_events(struct peer *self, bool block) {
     struct epoll_event events[BATCH];
-    if (block) send_home(self);
+    for (int index = 0; block && index < self->sender_count; index++) send_home(&self->senders[index]);
     if (epoll_wait(self->epoll, events, BATCH, block ? -1 : 0) < 0 && errno != EINTR) self->failure = -errno;
     self->turns++;
 }
 
 static bool window_open(struct peer *self) {
     if (self->sent + self->burst - self->known_consumed <= self->window) return true;
-    self->known_consumed = craw_counter_read(self->other->consumed);
+    self->known_consumed = craw_counter_read(self->consumed);
     return self->sent + self->burst - self->known_consumed <= self->window;
 }
 
 static void send_burst(struct peer *self) {
     uint64_t end = self->sent + self->burst < self->to_send ? self->sent + self->burst : self->to_send;
-    for (; self->sent < end; self->sent++) {
-        struct node *node = node_make(self);
-        node->run = receive;
-        node->context = self->other;
-        node->value = self->sent;
-        push(self->other, node, node, self);
+    while (self->sent < end) {
+        struct node *newest = NULL, *oldest = NULL;
+        for (uint64_t count = 0; count < self->batch && self->sent < end; count++, self->sent++) {
+            struct node *node = node_make(self);
+            node->run = receive;
+            node->context = &self->lane;
+            node->value = self->sent;
+            node->more = count;
+            node->next = newest;
+            newest = node;
+            if (oldest == NULL) oldest = node;
+        }
+        push(self->other, newest, oldest, self);
     }
 }
 
@@ -179,7 +209,8 @@ static void *produce(void *argument) {
     pthread_barrier_wait(self->barrier);
     self->start = craw_now();
     while (self->sent < self->to_send) {
-        while (!window_open(self)) craw_pause();
+        // Several senders share a CPU with the receiver.
+        while (!window_open(self)) self->other->sender_count > 1 ? (void)sched_yield() : craw_pause();
         send_burst(self);
     }
     return NULL;
@@ -204,8 +235,8 @@ static void *loop(void *argument) {
 static int peer_open(struct peer *peer) {
     peer->doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     peer->epoll = epoll_create1(EPOLL_CLOEXEC);
-    peer->consumed = craw_counter_make();
-    if (peer->doorbell < 0 || peer->epoll < 0 || peer->consumed == NULL) return -errno;
+    peer->lane.consumed = peer->consumed = craw_counter_make();
+    if (peer->doorbell < 0 || peer->epoll < 0 || peer->lane.consumed == NULL) return -errno;
     // Edge-triggered: each write is an edge, so the counter is never read.
     struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = peer};
     return epoll_ctl(peer->epoll, EPOLL_CTL_ADD, peer->doorbell, &event) == 0 ? 0 : -errno;
@@ -214,7 +245,7 @@ static int peer_open(struct peer *peer) {
 static void peer_close(struct peer *peer) {
     if (peer->doorbell >= 0) close(peer->doorbell);
     if (peer->epoll >= 0) close(peer->epoll);
-    if (peer->consumed != NULL) craw_counter_free(peer->consumed);
+    if (peer->lane.consumed != NULL) craw_counter_free(peer->lane.consumed);
     while (peer->slabs != NULL) {
         struct slab *next = peer->slabs->next;
         free(peer->slabs);
@@ -222,58 +253,69 @@ static void peer_close(struct peer *peer) {
     }
 }
 
-static int run_pair(struct peer peers[2], void *(*bodies[2])(void *), struct craw_result *result) {
+/// Runs the peers, each sending to its `other`.
+static int run_peers(struct peer *peers, int count, void *(*bodies[])(void *), struct craw_result *result) {
     pthread_barrier_t barrier;
-    pthread_t threads[2];
-    pthread_barrier_init(&barrier, NULL, 2);
+    pthread_t threads[CRAW_PEERS];
+    pthread_barrier_init(&barrier, NULL, (unsigned)count);
     int failure = 0;
-    for (int index = 0; index < 2; index++) {
-        peers[index].other = &peers[1 - index];
+    for (int index = 0; index < count; index++) {
         peers[index].barrier = &barrier;
+        peers[index].lane.receiver = peers[index].other;
         int opened = peer_open(&peers[index]);
         if (failure == 0) failure = opened;
     }
     if (failure == 0) {
-        for (int index = 0; index < 2; index++) {
+        for (int index = 0; index < count; index++) {
             // One thread alone would wait at the barrier for ever, so a failure here cannot be passed up.
             if (pthread_create(&threads[index], NULL, bodies[index], &peers[index]) != 0) abort();
         }
-        for (int index = 0; index < 2; index++) pthread_join(threads[index], NULL);
-        uint64_t start = peers[0].start < peers[1].start ? peers[0].start : peers[1].start;
-        uint64_t end = peers[0].end > peers[1].end ? peers[0].end : peers[1].end;
-        *result = (struct craw_result){
-            .operations = peers[0].received + peers[1].received,
-            .nanoseconds = end - start,
-            .turns = peers[0].turns + peers[1].turns,
-            .wakes = peers[0].wakes + peers[1].wakes,
-        };
-        for (int index = 0; index < 2; index++) {
-            uint64_t count = peers[index].to_receive;
-            if (failure == 0) failure = peers[index].failure;
+        for (int index = 0; index < count; index++) pthread_join(threads[index], NULL);
+        *result = (struct craw_result){0};
+        uint64_t start = peers[0].start, end = 0;
+        for (int index = 0; index < count; index++) {
+            struct peer *peer = &peers[index];
+            if (peer->start < start) start = peer->start;
+            if (peer->end > end) end = peer->end;
+            result->operations += peer->received;
+            result->turns += peer->turns;
+            result->wakes += peer->wakes;
+            if (failure == 0) failure = peer->failure;
             // Each value came once: their sum says so.
-            if (failure == 0 && peers[index].sum != count * (count - (count > 0)) / 2) failure = -EILSEQ;
+            uint64_t sent = peer->to_send;
+            if (failure == 0 && peer->lane.sum != sent * (sent - (sent > 0)) / 2) failure = -EILSEQ;
         }
+        result->nanoseconds = end - start;
     }
-    for (int index = 0; index < 2; index++) peer_close(&peers[index]);
+    for (int index = 0; index < count; index++) peer_close(&peers[index]);
     pthread_barrier_destroy(&barrier);
     return failure;
 }
 
-int craw_queue_one_to_one(enum craw_nodes nodes, uint64_t posts, uint64_t window, const int cpus[2],
-                          struct craw_result *result) {
-    struct peer peers[2] = {
-        {.nodes = nodes, .cpu = cpus[0], .to_send = posts, .burst = 64, .window = window},
-        {.nodes = nodes, .cpu = cpus[1], .to_receive = posts},
-    };
-    return run_pair(peers, (void *(*[2])(void *)){produce, loop}, result);
+int craw_queue_to_one(enum craw_nodes nodes, int senders, uint64_t posts, uint64_t batch, uint64_t window,
+                      const int *cpus, struct craw_result *result) {
+    if (senders < 1 || senders >= CRAW_PEERS) return -EINVAL;
+    struct peer peers[CRAW_PEERS] = {0};
+    void *(*bodies[CRAW_PEERS])(void *) = {loop};
+    uint64_t share = posts / (uint64_t)senders;
+    peers[0] = (struct peer){.nodes = nodes, .cpu = cpus[0], .to_receive = share * (uint64_t)senders,
+                             .other = &peers[1], .senders = &peers[1], .sender_count = senders};
+    for (int index = 1; index <= senders; index++) {
+        bodies[index] = produce;
+        peers[index] = (struct peer){.nodes = nodes, .cpu = cpus[index], .to_send = share, .burst = 64, .batch = batch,
+                                     .window = window / (uint64_t)senders, .other = &peers[0]};
+    }
+    return run_peers(peers, senders + 1, bodies, result);
 }
 
 int craw_queue_all_to_all(enum craw_nodes nodes, uint64_t posts, uint64_t burst, uint64_t window, const int cpus[2],
                           struct craw_result *result) {
     uint64_t half = posts / 2;
-    struct peer peers[2] = {
-        {.nodes = nodes, .cpu = cpus[0], .to_send = half, .to_receive = half, .burst = burst, .window = window},
-        {.nodes = nodes, .cpu = cpus[1], .to_send = half, .to_receive = half, .burst = burst, .window = window},
-    };
-    return run_pair(peers, (void *(*[2])(void *)){loop, loop}, result);
+    struct peer peers[2];
+    for (int index = 0; index < 2; index++) {
+        peers[index] = (struct peer){
+            .nodes = nodes, .cpu = cpus[index], .to_send = half, .to_receive = half, .burst = burst, .batch = 1,
+            .window = window, .other = &peers[1 - index], .senders = &peers[1 - index], .sender_count = 1};
+    }
+    return run_peers(peers, 2, (void *(*[])(void *)){loop, loop}, result);
 }

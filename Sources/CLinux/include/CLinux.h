@@ -129,6 +129,15 @@ extern _Thread_local void *clinux_thread_slot;
 static inline void *clinux_thread_slot_get(void) { return clinux_thread_slot; }
 static inline void clinux_thread_slot_set(void *pointer) { clinux_thread_slot = pointer; }
 
+extern _Thread_local void *clinux_thread_cache;
+
+/// A second pointer per thread, for what has to be given back as the thread ends.
+static inline void *clinux_thread_cache_get(void) { return clinux_thread_cache; }
+/// Sets it. `give_back` gets the pointer when the thread ends, by pthread_key_create(3); it is to be the same function
+/// each time. The first thread of a process does not end in this sense: exit(3) calls no such function.
+/// 0, or -errno, and then nothing is set.
+int clinux_thread_cache_set(void *cache, void (*give_back)(void *));
+
 /// Starts a joinable thread in which every signal is blocked from its first instruction.
 /// `name` is cut to the kernel's 15 bytes.
 int clinux_thread_start(uintptr_t *handle, const char *name, void (*body)(void *), void *context);
@@ -154,6 +163,17 @@ int clinux_move_pages(const uintptr_t *pages, const int *nodes, int *status, uns
 int clinux_allocation_size(void *allocation);
 /// Gives all pages that hold nothing back to the kernel, those in the middle of heaps too.
 void clinux_allocator_trim(void);
+
+/// Asks for a cache line that will soon be read, or written. A hint: any address will do.
+static inline void clinux_prefetch_read(uintptr_t address) { __builtin_prefetch((const void *)address, 0); }
+static inline void clinux_prefetch_write(uintptr_t address) {
+#ifdef __x86_64__
+    // The builtin would ask for reading only, as the oldest processors know no other way; they ignore this one.
+    __asm__ volatile("prefetchw (%0)" : : "r"(address));
+#else
+    __builtin_prefetch((const void *)address, 1);
+#endif
+}
 
 /// futex(2), private: waits while `*word == expected`, at most until the absolute deadline (0: without limit).
 int clinux_futex_wait(uint32_t *word, uint32_t expected, uint64_t deadline_ns);

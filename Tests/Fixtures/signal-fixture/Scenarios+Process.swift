@@ -92,13 +92,13 @@ extension Scenario {
             report.equal(waitpid(pid, nil, WNOHANG), isLost ? pid : -1, "a child's status", line: line)
         }
 
-        let zombie = Fixture.start("exit 5")
+        let zombie = startChild("exit 5")
         Child.awaitEnd(zombie)
         _ = try observe(zombie)
         try expectEnd(zombie, .exited(5))
 
         // Two observers of one process, and its end by a signal.
-        let running = Fixture.start("exec sleep 30")
+        let running = startChild("exec sleep 30")
         let observer = try observe(running)
         var seconds = 0
         let second = try trial.attempt("childExit again", loop) {
@@ -110,7 +110,7 @@ extension Scenario {
         report.expect(!observer.cancel() && !second.isActive, "told, and over")
 
         // The status goes elsewhere: the kernel remembers it, or not.
-        let stolen = Fixture.start("exit 6")
+        let stolen = startChild("exit 6")
         _ = try observe(stolen)
         Child.awaitEnd(stolen)
         waitpid(stolen, nil, 0)
@@ -118,7 +118,7 @@ extension Scenario {
         report.expect([.exited(6), .unknown].contains(told[stolen]), "stolen: \(String(describing: told[stolen]))")
 
         // Left for someone else's wait.
-        let kept = Fixture.start("exit 7")
+        let kept = startChild("exit 7")
         _ = try observe(kept, reap: false)
         try trial.turns(loop, "the end of a kept child") { told[kept] != nil }
         let isLost = trial.mayFail(.pidfdWaitid, code: ECHILD) && told[kept] == .unknown
@@ -126,7 +126,7 @@ extension Scenario {
         report.equal(waitpid(kept, nil, 0), kept, "kept for waitpid")
 
         // Cancelled, and one that the loop's end leaves alone.
-        let spared = Fixture.start("exit 8"), orphan = Fixture.start("exec sleep 30")
+        let spared = startChild("exit 8"), orphan = startChild("exec sleep 30")
         let cancelled = try observe(spared)
         report.expect(cancelled.cancel() && !cancelled.cancel(), "cancel")
         let last = [try observe(orphan), try observe(orphan)]

@@ -46,9 +46,12 @@ enum craw_nodes {
     CRAW_NODES_RECYCLED,  // taken from a pool, sent home in chains
 };
 
-/// Thread 0 posts to thread 1. At most `window` posts are outstanding.
-int craw_queue_one_to_one(enum craw_nodes nodes, uint64_t posts, uint64_t window, const int cpus[2],
-                          struct craw_result *result);
+enum { CRAW_PEERS = 8 };
+
+/// Threads 1 to `senders` post to thread 0, `batch` at a time in one exchange; `cpus` has one for each thread. At most
+/// `window` posts are outstanding.
+int craw_queue_to_one(enum craw_nodes nodes, int senders, uint64_t posts, uint64_t batch, uint64_t window,
+                      const int *cpus, struct craw_result *result);
 /// Each of two threads posts half of `posts` to the other, `burst` a turn, and runs what it got in between.
 int craw_queue_all_to_all(enum craw_nodes nodes, uint64_t posts, uint64_t burst, uint64_t window, const int cpus[2],
                           struct craw_result *result);

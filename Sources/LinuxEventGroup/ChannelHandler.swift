@@ -1,0 +1,50 @@
+/// What a channel's values are given to, in the two steps that a node needs: to be run, and to be destroyed unrun.
+///
+/// Both are specialised for the type of the values in the user's module, and work on the bare memory of a node.
+///
+/// A node refers to its handler without counting the reference, which would be an atomic step per message on a line
+/// that all senders share. So the group keeps each handler until the last of its shards has ended.
+final class ChannelHandler: Sendable {
+    // All shards read this per value, so nothing that somebody writes may lie on the same line.
+    private let before = InlineArray<15, UInt64>(repeating: 0)
+    let run: @Sendable (_ shard: Shard, _ payload: UInt) -> Void
+    let destroy: @Sendable (_ payload: UInt) -> Void
+    private let after = InlineArray<15, UInt64>(repeating: 0)
+
+    init(run: @escaping @Sendable (Shard, UInt) -> Void, destroy: @escaping @Sendable (UInt) -> Void) {
+        self.run = run
+        self.destroy = destroy
+    }
+}
+
+/// Keeps a group's channel handlers until none of its threads can run one any more.
+///
+/// A handler may well refer to the group, or to its own channel, which would then keep itself alive: so they are let go
+/// of when the last thread ends, and not when the group does.
+final class ChannelHandlers: Sendable {
+    private struct State {
+        var threads: Int
+        var kept: [ChannelHandler] = []
+    }
+
+    private let state: Locked<State>
+
+    init(threads: Int) { state = Locked(State(threads: threads)) }
+
+    /// Keeps a handler, if anything can run any more. If not, nodes that refer to it are never accepted.
+    func keep(_ handler: ChannelHandler) {
+        state.withLock { if $0.threads > 0 { $0.kept.append(handler) } }
+    }
+
+    /// One thread has ended, and runs nothing any more.
+    func threadEnded() {
+        let ended = state.withLock { state -> [ChannelHandler] in
+            state.threads -= 1
+            guard state.threads == 0 else { return [] }
+            defer { state.kept = [] }
+            return state.kept
+        }
+        // Outside of the lock: a handler's captures may have a `deinit` that comes back here.
+        withExtendedLifetime(ended) {}
+    }
+}
