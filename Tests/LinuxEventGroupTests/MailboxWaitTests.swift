@@ -148,9 +148,13 @@ extension LinuxEventGroupSuite {
 
 /// A group is stopped from a thread of its own: a task of Swift concurrency must not block.
 private func stopOnAThread(_ group: LoopGroup) async throws {
-    let result = await withCheckedContinuation { continuation in
-        _ = Threads.spawn { continuation.resume(returning: Result { try group.stop(deadline: .seconds(10)) }) }
+    let result = Locked<Result<StopReport, any Error>?>(nil)
+    let thread = Threads.spawn {
+        let stopped = Result { try group.stop(deadline: .seconds(10)) }
+        result.withLock { $0 = stopped }
     }
-    let report = try result.get()
+    while result.withLock({ $0 == nil }) { try await Task.sleep(for: .milliseconds(1)) }
+    thread.join()
+    let report = try #require(result.withLock { $0 }).get()
     #expect(report.isComplete)
 }

@@ -75,8 +75,8 @@ struct QueueCommand: ParsableCommand {
         discussion: """
             closure.1to1: one shard posts closures that capture to the other. closure.alltoall: both do, 64 a turn. \
             raw is a C program with the same mailbox of one word that allocates a node per post, the neighbour of a \
-            closure that captures; raw-recycled takes its nodes from a pool, so it allocates nothing. The channel cases \
-            send values of 24 bytes, and their raw takes its nodes from a pool.
+            closure that captures; raw-recycled takes its nodes from a pool, so it allocates nothing. \
+            The channel cases send values of 24 bytes, and their raw takes its nodes from a pool.
             """)
     @OptionGroup var options: RunOptions
 
