@@ -287,7 +287,8 @@ extension KernelFacts {
             for (index, pipe) in pipes.enumerated() { set.add(pipe.reader, .readable, tag: UInt64(index)) }
             let served = (0..<8).flatMap { _ in set.events(capacity: 1).map(\.tag) }
             #expect(served == [0, 1, 2, 3, 0, 1, 2, 3])
-            #expect((0..<4).flatMap { _ in set.events(capacity: 3).map(\.tag) } == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3])
+            #expect(
+                (0..<4).flatMap { _ in set.events(capacity: 3).map(\.tag) } == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3])
         }
 
         @Test("kernel: an edge that found no room in the batch is reported by the next wait")

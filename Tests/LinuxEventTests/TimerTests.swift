@@ -139,7 +139,7 @@ extension LinuxEventSuite {
             #expect(fired >= scheduled + .milliseconds(10))
         }
 
-        @Test("T2 a timer of delay zero that an event schedules waits for the next turn, also beside timers that are due")
+        @Test("T2 a timer of delay zero that an event schedules waits for the next turn, also beside due timers")
         func scheduledByAnEvent() throws {
             let loop = try Loop()
             let calls = Calls()

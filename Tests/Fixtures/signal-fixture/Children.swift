@@ -166,7 +166,8 @@ extension Fixture {
         report.equal(told, [.dumpedCore(SIGABRT)], "dumped")
     }
 
-    /// C2: a process that vanishes while it is opened, as some kernels tell it; run with EINVAL put into the first call.
+    /// C2: a process that vanishes while it is opened, as some kernels tell it; run with EINVAL put into the first
+    /// call.
     static func childVanishing(_ report: Report) throws {
         let loop = try Loop()
         let pid = startChild("exit 0")
@@ -295,11 +296,13 @@ extension Fixture {
         let before = openDescriptors()
         var loop: Loop? = try Loop()
         let descriptor = try loop?.descriptor ?? -1
-        try loop?.watch(ends[0], read: { _, descriptor, _ in
-            var byte: UInt8 = 0
-            read(descriptor, &byte, 1)
-            reads += 1
-        })
+        try loop?.watch(
+            ends[0],
+            read: { _, descriptor, _ in
+                var byte: UInt8 = 0
+                read(descriptor, &byte, 1)
+                reads += 1
+            })
         try loop?.signal(SIGUSR1) { _, _ in signals += 1 }
         try loop?.eventfd { _, _ in }
         loop?.after(.milliseconds(150)) { _, _ in fired += 1 }

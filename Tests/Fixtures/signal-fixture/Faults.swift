@@ -8,11 +8,13 @@ func rebuildInPart(_ report: Report) throws {
     let pipes = (0..<3).map { _ in makePipe() }
     var calls = [0, 0, 0]
     for (index, pipe) in pipes.enumerated() {
-        try loop.watch(pipe.reader, read: { _, descriptor, _ in
-            var byte: UInt8 = 0
-            while read(descriptor, &byte, 1) > 0 {}
-            calls[index] += 1
-        })
+        try loop.watch(
+            pipe.reader,
+            read: { _, descriptor, _ in
+                var byte: UInt8 = 0
+                while read(descriptor, &byte, 1) > 0 {}
+                calls[index] += 1
+            })
     }
     // Closed while a copy of it lives, and ended after that: nobody names it any more, and it goes on reporting.
     let gone = makePipe()

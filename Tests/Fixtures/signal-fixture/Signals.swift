@@ -204,7 +204,8 @@ func maskOfUser(_ report: Report) throws {
 func refused(_ report: Report) throws {
     let loop = try Loop()
     let before = openDescriptors()
-    for number in [SIGKILL, SIGSTOP, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, 32, 33, 0, -1, 65, 1_000, CInt.min, CInt.max] {
+    let faults = [SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS]
+    for number in [SIGKILL, SIGSTOP] + faults + [32, 33, 0, -1, 65, 1_000, CInt.min, CInt.max] {
         report.throwing(.signalRefused(number), "signal \(number)") { () throws(LoopError) in
             try loop.signal(number) { _, _ in }
         }
