@@ -27,7 +27,7 @@ public final class Shard {
     var moved: [CInt: Registration] = [:]
     /// What ends values of this shard's, in the order they were made. Contract G6.
     private var services: [Service] = []
-    private var upkeep: Upkeep
+    private let upkeep: Cell<Upkeep>
 
     /// How many tasks run in one turn before descriptors and timers have their share. Contract M7, L13.
     private static let taskBudget = 1024
@@ -38,7 +38,7 @@ public final class Shard {
         self.loop = loop
         self.group = group
         nodes = NodeStock(core.pool, returningTo: group.cores.map(\.pool) + [core.outside])
-        upkeep = Upkeep(core, cores: group.cores, topology: group.plan.topology)
+        upkeep = Cell(Upkeep(core, cores: group.cores, topology: group.plan.topology))
     }
 
     /// The shard that the calling thread is; nil on other threads. Contract G6.
@@ -123,7 +123,7 @@ public final class Shard {
             if turn.stopped { group.requestStop() }
             counts.turns += 1
             // The clock is read in turns that cost a sleep anyway, and now and then in others. Contract G1.
-            if hasSlept || counts.turns & 15 == 0 { upkeep.look() }
+            if hasSlept || counts.turns & 15 == 0 { upkeep.value.look() }
             counts.events += UInt64(turn.events)
             runTasks(atMost: Self.taskBudget)
             counts.watchers = loop.statistics.watchers
