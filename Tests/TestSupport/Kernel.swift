@@ -38,8 +38,7 @@ public struct Readiness: OptionSet, Sendable, Hashable, CustomStringConvertible 
         return Readiness(rawValue: UInt32(UInt16(bitPattern: entry.revents)))
     }
 
-    /// Waits (at most two seconds, unless the machine is slow) until poll(2) reports exactly this; false if it never
-    /// did.
+    /// Waits (at most two seconds; more on a slow machine) until poll(2) reports exactly this; false if it never did.
     public static func settle(_ descriptor: CInt, at expected: Readiness) -> Bool {
         let deadline = Clock.monotonic() &+ Effort.atMost(2_000_000_000)
         while Clock.monotonic() < deadline {
