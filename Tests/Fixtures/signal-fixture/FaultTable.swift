@@ -35,6 +35,16 @@ struct Fault {
         [Fault(kind, code, .either, answers: [code, EEXIST], "from outside")]
     }
 
+    /// The kernel's word that a watched descriptor is not the one that it was given. (That it has no memory, or no room,
+    /// for what is there already says nothing.)
+    var saysClosed: Bool {
+        switch kind {
+        case .epollAdd: ![ENOMEM, ENOSPC].contains(code)
+        case .epollDel, .epollMod: true
+        default: false
+        }
+    }
+
     var name: String { "\(kind.name) \(Errno.name(code))" }
 
     /// Every errno that a man page gives for a kind of call, if our way of using it can meet it. What is left out:
