@@ -35,8 +35,8 @@ struct Fault {
         [Fault(kind, code, .either, answers: [code, EEXIST], "from outside")]
     }
 
-    /// The kernel's word that a watched descriptor is not the one that it was given. (That it has no memory, or no room,
-    /// for what is there already says nothing.)
+    /// The kernel's word that a watched descriptor is not the one that it was given. (That it has no memory, or no
+    /// room, for what is there already says nothing.)
     var saysClosed: Bool {
         switch kind {
         case .epollAdd: ![ENOMEM, ENOSPC].contains(code)
