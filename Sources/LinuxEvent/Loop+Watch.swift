@@ -12,7 +12,8 @@ extension Loop {
     ///   - error: runs for ERR, alone. Without it ERR runs `read` and `write`. Contract D1, D2.
     ///   - edgeTriggered: one callback per edge; read or write until EAGAIN. Contract W6.
     ///   - oneshot: after one event the watcher is silent until `rearm()`. Contract W7.
-    ///   - exclusive: EPOLLEXCLUSIVE, for one listener in several loops; not with `oneshot` or `readHangup`.
+    ///   - exclusive: EPOLLEXCLUSIVE, for one listener in several loops; not with `oneshot`, `priority` or
+    ///     `readHangup`.
     ///   - priority: asks for exceptional data too.
     ///   - readHangup: asks to be told when the peer will send no more.
     ///   - interest: what to begin with, of that for which there is a handler; nil: all of it.
@@ -31,7 +32,8 @@ extension Loop {
         if oneshot { traits.insert(.oneshot) }
         if exclusive { traits.insert(.exclusive) }
         // The kernel would refuse these two; but a oneshot of ours does not always carry EPOLLONESHOT.
-        if exclusive, oneshot || readHangup {
+        // The kernel would refuse it only when a watcher that was there had been taken out for it.
+        if exclusive, oneshot || priority || readHangup {
             throw .system(SystemError(call: "epoll_ctl ADD", code: EINVAL))
         }
         var asked: Interest = []

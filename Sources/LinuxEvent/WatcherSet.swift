@@ -93,8 +93,8 @@ final class WatcherSet {
             result = backend.add(descriptor, new.kernelMask, token)
             // A copy of the file was given the number of a descriptor that was closed unwatched (dup2): the
             // kernel's entry is still there.
-            if result == -EEXIST, !traits.contains(.exclusive) {
-                result = backend.modify(descriptor, new.kernelMask, token)
+            if result == -EEXIST {
+                result = replaceEntry(descriptor, new.kernelMask, token, isExclusive: traits.contains(.exclusive))
             }
             if result < 0, isReplacement, !old.state.contains(.parked) {
                 _ = backend.add(descriptor, old.presentMask, Token(descriptor, old.generation))
@@ -112,6 +112,17 @@ final class WatcherSet {
         if traits.contains(.internal) { internalCount += 1 }
         if !isInTurn { releaseRetired() }
         return Watcher(set: self, descriptor: descriptor, generation: new.generation)
+    }
+
+    /// Takes over the kernel's entry of a file that nobody watches any more. One that is exclusive cannot be changed.
+    private func replaceEntry(_ descriptor: CInt, _ mask: UInt32, _ token: Token, isExclusive: Bool) -> CInt {
+        if !isExclusive {
+            let result = backend.modify(descriptor, mask, token)
+            // EINVAL: the entry itself is exclusive.
+            if result != -EINVAL { return result }
+        }
+        _ = backend.remove(descriptor)
+        return backend.add(descriptor, mask, token)
     }
 
     /// Never used twice. A low half of zero is left out: in a token it would mean every vacant slot.
@@ -202,7 +213,12 @@ final class WatcherSet {
             guard !slot.value.steps.isDisjoint(with: [.read, .write]) else { return }
             return try unpark(descriptor, slot)
         }
-        if slot.value.traits.contains(.exclusive) { return try replaceExclusive(descriptor, slot) }
+        // The kernel would refuse it, and only when the old entry is gone already.
+        if slot.value.traits.contains(.exclusive),
+            !slot.value.interest.isDisjoint(with: [.priority, .readHangup])
+        {
+            throw .system(SystemError(call: "epoll_ctl ADD", code: EINVAL))
+        }
         if isInTurn { return noteChange(descriptor, slot) }
         try check("epoll_ctl MOD", modify(descriptor, slot))
     }
@@ -221,7 +237,10 @@ final class WatcherSet {
         if slot.value.state.contains(.disarmed), slot.value.kernelMask == WatcherSlot.spent { return 0 }
         let repeats = slot.value.state.contains(.dropped) && slot.value.steps != .error && !slot.value.steps.isEmpty
         guard wanted != slot.value.kernelMask || repeats else { return 0 }
-        let result = backend.modify(descriptor, wanted, Token(descriptor, slot.value.generation))
+        let result =
+            slot.value.traits.contains(.exclusive)
+            ? replaceExclusive(descriptor, wanted, slot)
+            : backend.modify(descriptor, wanted, Token(descriptor, slot.value.generation))
         if result == 0 {
             slot.value.kernelMask = slot.value.state.contains(.disarmed) ? WatcherSlot.spent : wanted
             if repeats { slot.value.state.remove(.dropped) }
@@ -231,17 +250,12 @@ final class WatcherSet {
 
     /// The kernel refuses a MOD of an exclusive entry: out and in again. Out of the set it can miss nothing, since
     /// adding what is ready reports it.
-    private func replaceExclusive(_ descriptor: CInt, _ slot: WatcherReference) throws(LoopError) {
-        // It would be refused when the old entry is gone already.
-        if slot.value.interest.contains(.readHangup) {
-            throw .system(SystemError(call: "epoll_ctl ADD", code: EINVAL))
-        }
+    private func replaceExclusive(_ descriptor: CInt, _ mask: UInt32, _ slot: WatcherReference) -> CInt {
         let token = Token(descriptor, slot.value.generation)
         _ = backend.remove(descriptor)
-        let result = backend.add(descriptor, slot.value.wantedMask, token)
+        let result = backend.add(descriptor, mask, token)
         if result < 0 { _ = backend.add(descriptor, slot.value.kernelMask, token) }
-        try check("epoll_ctl ADD", result)
-        slot.value.kernelMask = slot.value.wantedMask
+        return result
     }
 
     // MARK: Parking
@@ -283,14 +297,13 @@ final class WatcherSet {
     }
 
     /// Of an edge or a oneshot something may have been skipped because it was disabled after the batch was fetched:
-    /// enabling it must report it anew. An exclusive entry needs no help: it is added anew with each change.
+    /// enabling it must report it anew.
     ///
     /// What was reported had been asked for, but for errors and hang-ups; so what is not asked for now was disabled
     /// since.
     @inline(never)
     func dropped(_ events: UInt32, _ descriptor: CInt, _ slot: WatcherReference) {
         guard !slot.value.traits.isDisjoint(with: [.edgeTriggered, .oneshot]),
-            !slot.value.traits.contains(.exclusive),
             events & ~(slot.value.interest.mask | Readiness.unasked) != 0
         else { return }
         slot.value.state.insert(.dropped)
@@ -342,8 +355,8 @@ final class WatcherSet {
             if slot.value.state.contains(.disarmed), !slot.value.traits.contains(.edgeTriggered) {
                 slot.value.state.insert(.carriesOneshot)
             }
-            // However it fails, the descriptor is not the one that we were given. Nothing is added: the number
-            // may be a stranger's by now.
+            // However it fails, the descriptor is not the one that we were given; or an exclusive one could not be
+            // added anew for lack of memory. Nothing else is added: the number may be a stranger's by now.
             if modify(token.descriptor, slot) < 0 { vanish(token.descriptor, slot) }
         }
         changes.value.removeAll(keepingCapacity: true)

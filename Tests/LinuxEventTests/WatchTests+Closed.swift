@@ -253,29 +253,33 @@ extension LinuxEventSuite.WatchTests {
         #expect(loop.statistics.watchers == 0)
     }
 
-    @Test("W9 a number that was closed and made again from a copy of the same file is watched as asked now")
-    func sameFileSameNumber() throws {
+    @Test(
+        "W9 a number that was closed and made again from a copy of the same file is watched as asked now",
+        arguments: [(false, false), (true, false), (false, true), (true, true)])
+    func sameFileSameNumber(oldIsExclusive: Bool, newIsExclusive: Bool) throws {
         let loop = try Loop()
         let calls = Calls()
         let pair = Sockets.unixPair()
         IO.write(pair.far)
         let number = IO.copy(pair.near)
-        try loop.watch(number, read: calls.handler("old"), edgeTriggered: true)
+        try loop.watch(number, read: calls.handler("old"), edgeTriggered: true, exclusive: oldIsExclusive)
         close(number)
         // The kernel still knows the file under this number.
         IO.place(pair.near, at: number)
         defer { close(number) }
-        try loop.watch(number, write: calls.handler("write"))
+        try loop.watch(number, write: calls.handler("write"), exclusive: newIsExclusive)
         try pump(loop, 2)
         #expect(calls.names == ["write", "write"])
         #expect(try loop.unwatch(number))
         // The same with an unwatch in between, which the kernel refuses while the number is closed.
         calls.clear()
-        try loop.watch(number, read: calls.handler("old"))
+        try loop.watch(number, read: calls.handler("old"), exclusive: oldIsExclusive)
         close(number)
         #expect(try loop.unwatch(number))
         IO.place(pair.near, at: number)
-        try loop.watch(number, write: calls.handler("write"), oneshot: true)
+        try loop.watch(
+            number, write: calls.handler("write"), edgeTriggered: true, oneshot: !newIsExclusive,
+            exclusive: newIsExclusive)
         try pump(loop, 3)
         #expect(calls.names == ["write"])
         #expect(try loop.unwatch(number))
