@@ -42,6 +42,8 @@ final class WatcherSet {
         static let leftovers = Pending(rawValue: 4)
         static let emptyLeaf = Pending(rawValue: 8)
     }
+    /// What the parked watchers' descriptors meant when the kernel's set still knew them, by number.
+    private let parkedFiles = Cell<[CInt: FileIdentity]>([:])
     private var isReleasing = false
     private var lastRebuild = Instant(nanoseconds: 0)
     private var lastAudit = Instant(nanoseconds: 0)
@@ -89,14 +91,14 @@ final class WatcherSet {
             // The old watcher's file was closed and its number is another file's now: Contract W9.
             if result == -ENOENT { result = backend.add(descriptor, new.kernelMask, token) }
         } else {
-            if isReplacement { _ = backend.remove(descriptor) }
+            let wasThere = isReplacement && backend.remove(descriptor) == 0
             result = backend.add(descriptor, new.kernelMask, token)
             // A copy of the file was given the number of a descriptor that was closed unwatched (dup2): the
             // kernel's entry is still there.
             if result == -EEXIST {
                 result = replaceEntry(descriptor, new.kernelMask, token, isExclusive: traits.contains(.exclusive))
             }
-            if result < 0, isReplacement, !old.state.contains(.parked) {
+            if result < 0, wasThere {
                 _ = backend.add(descriptor, old.presentMask, Token(descriptor, old.generation))
             }
         }
@@ -144,7 +146,7 @@ final class WatcherSet {
 
     /// Forgets a watcher. Its record lives on until the callback that may be running has returned.
     private func end(_ descriptor: CInt, _ slot: WatcherReference) {
-        if slot.value.state.contains(.parked) { parked -= 1 }
+        if slot.value.state.contains(.parked) { noteNotParked(descriptor) }
         if slot.value.traits.contains(.internal) { internalCount -= 1 }
         if let record = unsafe slot.value.record {
             retired.value.append(unsafe record.takeRetainedValue())
@@ -252,7 +254,10 @@ final class WatcherSet {
     /// adding what is ready reports it.
     private func replaceExclusive(_ descriptor: CInt, _ mask: UInt32, _ slot: WatcherReference) -> CInt {
         let token = Token(descriptor, slot.value.generation)
-        _ = backend.remove(descriptor)
+        // Where it is not in the set, the number is another file's by now, or nobody's: to add that would be to watch
+        // a stranger. Contract W9.
+        let removed = backend.remove(descriptor)
+        if removed < 0 { return removed }
         let result = backend.add(descriptor, mask, token)
         if result < 0 { _ = backend.add(descriptor, slot.value.kernelMask, token) }
         return result
@@ -263,7 +268,10 @@ final class WatcherSet {
     /// An event that nobody can take. HUP and ERR cannot be masked, and would be reported for ever: out of the
     /// kernel's set with it, until the interest changes. Contract W10.
     func park(_ descriptor: CInt, _ slot: WatcherReference) {
-        _ = backend.remove(descriptor)
+        let file = FileIdentity(descriptor)
+        // Refused where the number is no longer the file that reported: closed behind our back.
+        guard backend.remove(descriptor) == 0 else { return vanish(descriptor, slot) }
+        parkedFiles.value[descriptor] = file
         slot.value.state.insert(.parked)
         slot.value.state.remove(.dropped)
         slot.value.kernelMask = 0
@@ -273,10 +281,20 @@ final class WatcherSet {
     private func unpark(_ descriptor: CInt, _ slot: WatcherReference) throws(LoopError) {
         let token = Token(descriptor, slot.value.generation)
         let mask = slot.value.wantedMask
+        // Out of the set, the kernel does not tell us when the number becomes another file's, and adding that would be
+        // to watch a stranger. Contract W9.
+        if let file = FileIdentity(descriptor), file != parkedFiles.value[descriptor] {
+            throw .system(SystemError(call: "epoll_ctl ADD", code: ENOENT))
+        }
         try check("epoll_ctl ADD", backend.add(descriptor, mask, token))
         slot.value.state.remove(.parked)
         slot.value.kernelMask = mask
+        noteNotParked(descriptor)
+    }
+
+    private func noteNotParked(_ descriptor: CInt) {
         parked -= 1
+        if parked == 0 { parkedFiles.value = [:] } else { parkedFiles.value[descriptor] = nil }
     }
 
     // MARK: The rare cases of dispatch
@@ -483,4 +501,18 @@ enum Budget {
     static let releases = 4096
     static let timers = 4096
     static let deferred = 4096
+}
+
+/// Which file a descriptor means, as far as its inode tells. Those of eventfd(2) and its like look alike; but what is
+/// parked has reported a hang-up or an error, which they do not.
+private struct FileIdentity: Equatable {
+    let device: UInt64
+    let inode: UInt64
+
+    /// Nil for a descriptor that is not open.
+    init?(_ descriptor: CInt) {
+        var identity = clinux_file_identity()
+        guard unsafe clinux_file_identity(descriptor, &identity) == 0 else { return nil }
+        (device, inode) = (identity.device, identity.inode)
+    }
 }

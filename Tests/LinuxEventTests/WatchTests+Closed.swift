@@ -138,6 +138,73 @@ extension LinuxEventSuite.WatchTests {
         try expectQuiet(loop)
     }
 
+    @Test(
+        "W9 W10 nor does a change of an exclusive watcher, which is taken out and added anew, or of a parked one",
+        arguments: [false, true], [false, true])
+    func noStrangerAtOnce(isParked: Bool, isInside: Bool) throws {
+        let probe = try Probe()
+        let loop = probe.loop
+        let calls = Calls()
+        let gone = Pipe.readable()
+        let stranger = Pipe.readable()
+        let number = gone.reader
+        let watcher = try loop.watch(number, read: calls.handler("read"), exclusive: !isParked)
+        try pump(loop)
+        if isParked {
+            IO.drain(number)
+            gone.closeWriter()
+            try watcher.disableRead()
+            try pump(loop)
+            #expect(watcher.isParked)
+        }
+        calls.clear()
+        IO.place(stranger.reader, at: number)
+        let wanted: Interest = isParked ? [.read] : []
+        if isInside, !isParked {
+            // That one waits for the end of the turn, which finds out.
+            loop.defer { _ in #expect(throws: Never.self) { try watcher.setInterest(wanted) } }
+            try pump(loop)
+            #expect(!watcher.isActive)
+        } else {
+            func change() {
+                #expect(refusal { () throws(LoopError) in try watcher.setInterest(wanted) } == ENOENT)
+                #expect(watcher.isActive && watcher.interest != wanted && watcher.isParked == isParked)
+            }
+            if isInside { loop.defer { _ in change() } } else { change() }
+        }
+        try pump(loop, 3)
+        #expect(calls.names.isEmpty)
+        #expect(probe.mask(number) == nil, "a stranger is in the kernel's set")
+        watcher.cancel()
+        try expectQuiet(loop)
+    }
+
+    @Test("W9 W10 a hang-up that nobody takes, of a descriptor that was closed in its batch, leaves no way to a stranger")
+    func parkedWhenClosed() throws {
+        let probe = try Probe()
+        let loop = probe.loop
+        let calls = Calls()
+        let first = Pipe.readable()
+        let gone = Pipe()
+        let stranger = Pipe.readable()
+        let number = gone.reader
+        try loop.watch(
+            first.reader,
+            read: { _, fd, _ in
+                IO.drain(fd)
+                IO.place(stranger.reader, at: number)
+            })
+        let watcher = try loop.watch(number, read: calls.handler("old"), interest: [])
+        gone.closeWriter()
+        try pump(loop)
+        do throws(LoopError) { try watcher.enableRead() } catch { #expect(error.code == ENOENT) }
+        try pump(loop, 3)
+        #expect(calls.names.isEmpty)
+        #expect(probe.mask(number) == nil, "a stranger is in the kernel's set")
+        watcher.cancel()
+        try expectQuiet(loop)
+    }
+
     /// Leaves an open file in the kernel's set of which nobody knows the number any more.
     private func leaveResidue(_ loop: Loop, _ kind: String, _ calls: Calls) throws -> [AnyObject] {
         let pipe = Pipe()
