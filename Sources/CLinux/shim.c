@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -90,6 +91,16 @@ int clinux_close(int descriptor) {
 }
 
 int clinux_dup3(int from, int to, int flags) { RETURN_RESULT(KERNEL(DUP3, -1, dup3(from, to, flags))); }
+
+int clinux_file_identity(int descriptor, struct clinux_file_identity *identity) {
+    struct stat status;
+    if (fstat(descriptor, &status) < 0) {
+        return -errno;
+    }
+    identity->device = status.st_dev;
+    identity->inode = status.st_ino;
+    return 0;
+}
 
 int clinux_pipe2(int descriptors[2], int flags) { RETURN_RESULT(pipe2(descriptors, flags)); }
 

@@ -42,6 +42,8 @@ final class WatcherSet {
         static let leftovers = Pending(rawValue: 4)
         static let emptyLeaf = Pending(rawValue: 8)
     }
+    /// What the parked watchers' descriptors meant when the kernel's set still knew them, by number.
+    private let parkedFiles = Cell<[CInt: FileIdentity]>([:])
     private var isReleasing = false
     private var lastRebuild = Instant(nanoseconds: 0)
     /// Turns until the next look at the clock, to see whether an audit is due.
@@ -124,6 +126,17 @@ final class WatcherSet {
         return Watcher(set: self, descriptor: descriptor, generation: new.generation)
     }
 
+    /// Takes over the kernel's entry of a file that nobody watches any more. One that is exclusive cannot be changed.
+    private func replaceEntry(_ descriptor: CInt, _ mask: UInt32, _ token: Token, isExclusive: Bool) -> CInt {
+        if !isExclusive {
+            let result = backend.modify(descriptor, mask, token)
+            // EINVAL: the entry itself is exclusive.
+            if result != -EINVAL { return result }
+        }
+        _ = backend.remove(descriptor)
+        return backend.add(descriptor, mask, token)
+    }
+
     /// Never used twice. A low half of zero is left out: in a token it would mean every vacant slot.
     private func nextGeneration() -> UInt64 {
         lastGeneration += 1
@@ -167,7 +180,7 @@ final class WatcherSet {
 
     /// Forgets a watcher. Its record lives on until the callback that may be running has returned.
     private func end(_ descriptor: CInt, _ slot: WatcherReference) {
-        if slot.value.state.contains(.parked) { parked -= 1 }
+        if slot.value.state.contains(.parked) { noteNotParked(descriptor) }
         if slot.value.traits.contains(.internal) { internalCount -= 1 }
         if let record = unsafe slot.value.record {
             retired.value.append(unsafe record.takeRetainedValue())
@@ -243,7 +256,12 @@ final class WatcherSet {
             guard !slot.value.steps.isDisjoint(with: [.read, .write]) else { return }
             return try unpark(descriptor, slot)
         }
-        if slot.value.traits.contains(.exclusive) { return try replaceExclusive(descriptor, slot) }
+        // The kernel would refuse it, and only when the old entry is gone already.
+        if slot.value.traits.contains(.exclusive),
+            !slot.value.interest.isDisjoint(with: [.priority, .readHangup])
+        {
+            throw .system(SystemError(call: "epoll_ctl ADD", code: EINVAL))
+        }
         if isInTurn { return noteChange(descriptor, slot) }
         try check("epoll_ctl MOD", modify(descriptor, slot))
     }
@@ -262,7 +280,10 @@ final class WatcherSet {
         if slot.value.state.contains(.disarmed), slot.value.kernelMask == WatcherSlot.spent { return 0 }
         let repeats = slot.value.state.contains(.dropped) && slot.value.steps != .error && !slot.value.steps.isEmpty
         guard wanted != slot.value.kernelMask || repeats else { return 0 }
-        let result = backend.modify(descriptor, wanted, Token(descriptor, slot.value.generation))
+        let result =
+            slot.value.traits.contains(.exclusive)
+            ? replaceExclusive(descriptor, wanted, slot)
+            : backend.modify(descriptor, wanted, Token(descriptor, slot.value.generation))
         if result == 0 {
             slot.value.kernelMask = slot.value.state.contains(.disarmed) ? WatcherSlot.spent : wanted
             if repeats { slot.value.state.remove(.dropped) }
@@ -273,23 +294,21 @@ final class WatcherSet {
     /// The present entry went out of the set for another, which was refused. If the kernel refuses this one as well,
     /// the watcher is outside of its set, and shows it. Contract W8, W10.
     private func putBack(_ descriptor: CInt, _ slot: WatcherReference, _ mask: UInt32) {
-        if backend.add(descriptor, mask, Token(descriptor, slot.value.generation)) < 0 { notePark(slot) }
+        let token = Token(descriptor, slot.value.generation)
+        if backend.add(descriptor, mask, token) < 0 { notePark(descriptor, slot, FileIdentity(descriptor)) }
     }
 
     /// The kernel refuses a MOD of an exclusive entry: out and in again. Out of the set it can miss nothing, since
     /// adding what is ready reports it.
-    private func replaceExclusive(_ descriptor: CInt, _ slot: WatcherReference) throws(LoopError) {
-        // It would be refused when the old entry is gone already.
-        if !slot.value.interest.isDisjoint(with: [.readHangup, .priority]) {
-            throw .system(SystemError(call: "epoll_ctl ADD", code: EINVAL))
-        }
+    private func replaceExclusive(_ descriptor: CInt, _ mask: UInt32, _ slot: WatcherReference) -> CInt {
         let token = Token(descriptor, slot.value.generation)
-        // If it is not there, the number is another file's by now, which must not be added. Contract W9.
-        try check("epoll_ctl DEL", backend.remove(descriptor))
-        let result = backend.add(descriptor, slot.value.wantedMask, token)
+        // Where it is not in the set, the number is another file's by now, or nobody's: to add that would be to watch
+        // a stranger. Contract W9.
+        let removed = backend.remove(descriptor)
+        if removed < 0 { return removed }
+        let result = backend.add(descriptor, mask, token)
         if result < 0 { putBack(descriptor, slot, slot.value.kernelMask) }
-        try check("epoll_ctl ADD", result)
-        slot.value.kernelMask = slot.value.wantedMask
+        return result
     }
 
     // MARK: Parking
@@ -297,13 +316,15 @@ final class WatcherSet {
     /// An event that nobody can take. HUP and ERR cannot be masked, and would be reported for ever: out of the
     /// kernel's set with it, until the interest changes. Contract W10.
     private func park(_ descriptor: CInt, _ slot: WatcherReference) {
+        let file = FileIdentity(descriptor)
         // Refused: the number was closed, or is another file's now, and a copy of the file that was watched keeps its
         // entry reporting. Parked it would spin; as nobody's it is a leftover, which a rebuild sheds. Contract W9.
         guard backend.remove(descriptor) == 0 else { return vanish(descriptor, slot) }
-        notePark(slot)
+        notePark(descriptor, slot, file)
     }
 
-    private func notePark(_ slot: WatcherReference) {
+    private func notePark(_ descriptor: CInt, _ slot: WatcherReference, _ file: FileIdentity?) {
+        parkedFiles.value[descriptor] = file
         slot.value.state.insert(.parked)
         slot.value.state.remove(.dropped)
         slot.value.kernelMask = 0
@@ -313,10 +334,20 @@ final class WatcherSet {
     private func unpark(_ descriptor: CInt, _ slot: WatcherReference) throws(LoopError) {
         let token = Token(descriptor, slot.value.generation)
         let mask = slot.value.wantedMask
+        // Out of the set, the kernel does not tell us when the number becomes another file's, and adding that would be
+        // to watch a stranger. Contract W9.
+        if let file = FileIdentity(descriptor), file != parkedFiles.value[descriptor] {
+            throw .system(SystemError(call: "epoll_ctl ADD", code: ENOENT))
+        }
         try check("epoll_ctl ADD", backend.add(descriptor, mask, token))
         slot.value.state.remove(.parked)
         slot.value.kernelMask = mask
+        noteNotParked(descriptor)
+    }
+
+    private func noteNotParked(_ descriptor: CInt) {
         parked -= 1
+        if parked == 0 { parkedFiles.value = [:] } else { parkedFiles.value[descriptor] = nil }
     }
 
     // MARK: The rare cases of dispatch
@@ -337,14 +368,13 @@ final class WatcherSet {
     }
 
     /// Of an edge or a oneshot something may have been skipped because it was disabled after the batch was fetched:
-    /// enabling it must report it anew. An exclusive entry needs no help: it is added anew with each change.
+    /// enabling it must report it anew.
     ///
     /// What was reported had been asked for, but for errors and hang-ups; so what is not asked for now was disabled
     /// since.
     @inline(never)
     func dropped(_ events: UInt32, _ descriptor: CInt, _ slot: WatcherReference) {
         guard !slot.value.traits.isDisjoint(with: [.edgeTriggered, .oneshot]),
-            !slot.value.traits.contains(.exclusive),
             events & ~(slot.value.interest.mask | Readiness.unasked) != 0
         else { return }
         slot.value.state.insert(.dropped)
@@ -397,8 +427,8 @@ final class WatcherSet {
             if slot.value.state.contains(.disarmed), !slot.value.traits.contains(.edgeTriggered) {
                 slot.value.state.insert(.carriesOneshot)
             }
-            // However it fails, the descriptor is not the one that we were given. Nothing is added: the number
-            // may be a stranger's by now.
+            // However it fails, the descriptor is not the one that we were given; or an exclusive one could not be
+            // added anew for lack of memory. Nothing else is added: the number may be a stranger's by now.
             if modify(token.descriptor, slot) < 0 { vanish(token.descriptor, slot) }
         }
         changes.value.removeAll(keepingCapacity: true)
@@ -544,4 +574,18 @@ enum Budget {
     static let releases = 4096
     static let timers = 4096
     static let deferred = 4096
+}
+
+/// Which file a descriptor means, as far as its inode tells. Those of eventfd(2) and its like look alike; but what is
+/// parked has reported a hang-up or an error, which they do not.
+private struct FileIdentity: Equatable {
+    let device: UInt64
+    let inode: UInt64
+
+    /// Nil for a descriptor that is not open.
+    init?(_ descriptor: CInt) {
+        var identity = clinux_file_identity()
+        guard unsafe clinux_file_identity(descriptor, &identity) == 0 else { return nil }
+        (device, inode) = (identity.device, identity.inode)
+    }
 }

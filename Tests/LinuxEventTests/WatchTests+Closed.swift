@@ -142,6 +142,73 @@ extension LinuxEventSuite.WatchTests {
         try expectQuiet(loop)
     }
 
+    @Test(
+        "W9 W10 nor does a change of an exclusive watcher, which is taken out and added anew, or of a parked one",
+        arguments: [false, true], [false, true])
+    func noStrangerAtOnce(isParked: Bool, isInside: Bool) throws {
+        let probe = try Probe()
+        let loop = probe.loop
+        let calls = Calls()
+        let gone = Pipe.readable()
+        let stranger = Pipe.readable()
+        let number = gone.reader
+        let watcher = try loop.watch(number, read: calls.handler("read"), exclusive: !isParked)
+        try pump(loop)
+        if isParked {
+            IO.drain(number)
+            gone.closeWriter()
+            try watcher.disableRead()
+            try pump(loop)
+            #expect(watcher.isParked)
+        }
+        calls.clear()
+        IO.place(stranger.reader, at: number)
+        let wanted: Interest = isParked ? [.read] : []
+        if isInside, !isParked {
+            // That one waits for the end of the turn, which finds out.
+            loop.defer { _ in #expect(throws: Never.self) { try watcher.setInterest(wanted) } }
+            try pump(loop)
+            #expect(!watcher.isActive)
+        } else {
+            func change() {
+                #expect(refusal { () throws(LoopError) in try watcher.setInterest(wanted) } == ENOENT)
+                #expect(watcher.isActive && watcher.interest != wanted && watcher.isParked == isParked)
+            }
+            if isInside { loop.defer { _ in change() } } else { change() }
+        }
+        try pump(loop, 3)
+        #expect(calls.names.isEmpty)
+        #expect(probe.mask(number) == nil, "a stranger is in the kernel's set")
+        watcher.cancel()
+        try expectQuiet(loop)
+    }
+
+    @Test("W9 W10 a hang-up that nobody takes, of a descriptor closed in its batch, leaves no way to a stranger")
+    func parkedWhenClosed() throws {
+        let probe = try Probe()
+        let loop = probe.loop
+        let calls = Calls()
+        let first = Pipe.readable()
+        let gone = Pipe()
+        let stranger = Pipe.readable()
+        let number = gone.reader
+        try loop.watch(
+            first.reader,
+            read: { _, fd, _ in
+                IO.drain(fd)
+                IO.place(stranger.reader, at: number)
+            })
+        let watcher = try loop.watch(number, read: calls.handler("old"), interest: [])
+        gone.closeWriter()
+        try pump(loop)
+        do throws(LoopError) { try watcher.enableRead() } catch { #expect(error.code == ENOENT) }
+        try pump(loop, 3)
+        #expect(calls.names.isEmpty)
+        #expect(probe.mask(number) == nil, "a stranger is in the kernel's set")
+        watcher.cancel()
+        try expectQuiet(loop)
+    }
+
     /// Leaves an open file in the kernel's set of which nobody knows the number any more.
     private func leaveResidue(_ loop: Loop, _ kind: String, _ calls: Calls) throws -> [AnyObject] {
         let pipe = Pipe()
@@ -309,29 +376,33 @@ extension LinuxEventSuite.WatchTests {
         withExtendedLifetime(copy) {}
     }
 
-    @Test("W9 a number that was closed and made again from a copy of the same file is watched as asked now")
-    func sameFileSameNumber() throws {
+    @Test(
+        "W9 a number that was closed and made again from a copy of the same file is watched as asked now",
+        arguments: [(false, false), (true, false), (false, true), (true, true)])
+    func sameFileSameNumber(oldIsExclusive: Bool, newIsExclusive: Bool) throws {
         let loop = try Loop()
         let calls = Calls()
         let pair = Sockets.unixPair()
         IO.write(pair.far)
         let number = IO.copy(pair.near)
-        try loop.watch(number, read: calls.handler("old"), edgeTriggered: true)
+        try loop.watch(number, read: calls.handler("old"), edgeTriggered: true, exclusive: oldIsExclusive)
         close(number)
         // The kernel still knows the file under this number.
         IO.place(pair.near, at: number)
         defer { close(number) }
-        try loop.watch(number, write: calls.handler("write"))
+        try loop.watch(number, write: calls.handler("write"), exclusive: newIsExclusive)
         try pump(loop, 2)
         #expect(calls.names == ["write", "write"])
         #expect(try loop.unwatch(number))
         // The same with an unwatch in between, which the kernel refuses while the number is closed.
         calls.clear()
-        try loop.watch(number, read: calls.handler("old"))
+        try loop.watch(number, read: calls.handler("old"), exclusive: oldIsExclusive)
         close(number)
         #expect(try loop.unwatch(number))
         IO.place(pair.near, at: number)
-        try loop.watch(number, write: calls.handler("write"), oneshot: true)
+        try loop.watch(
+            number, write: calls.handler("write"), edgeTriggered: true, oneshot: !newIsExclusive,
+            exclusive: newIsExclusive)
         try pump(loop, 3)
         #expect(calls.names == ["write"])
         #expect(try loop.unwatch(number))

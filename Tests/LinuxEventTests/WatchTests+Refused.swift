@@ -109,28 +109,6 @@ extension LinuxEventSuite.WatchTests {
         try expectQuiet(loop)
     }
 
-    @Test("W9 an exclusive watcher's change never adds a stranger", arguments: [false, true])
-    func exclusiveStranger(inside: Bool) throws {
-        let probe = try Probe()
-        let loop = probe.loop
-        let calls = Calls()
-        let gone = Pipe()
-        let stranger = Pipe.readable()
-        let number = gone.reader
-        let watcher = try loop.watch(number, read: calls.handler("read"), exclusive: true)
-        try watcher.disableRead()
-        IO.place(stranger.reader, at: number)
-        func change() {
-            #expect(refusal { () throws(LoopError) in try watcher.enableRead() } == ENOENT)
-            #expect(watcher.interest == [])
-        }
-        if inside { loop.defer { _ in change() } } else { change() }
-        try pump(loop, 3)
-        #expect(calls.names.isEmpty)
-        #expect(probe.mask(number) == nil, "a stranger is in the kernel's set")
-        try expectQuiet(loop)
-    }
-
     @Test(
         "W9 a number that was closed and made again from a copy of the same file is watched, exclusive before or now",
         arguments: [true, false])

@@ -249,6 +249,76 @@ extension LinuxEventSuite {
             try expectQuiet(loop)
         }
 
+        @Test("W1 W8 exclusive with priority or read-hangup is refused with EINVAL, and not even an edge is repeated")
+        func exclusiveWithOptions() throws {
+            let loop = try Loop()
+            let calls = Calls()
+            let pair = Sockets.unixPair()
+            try loop.watch(pair.near, write: calls.handler("write"), edgeTriggered: true)
+            try pump(loop)
+            #expect(calls.names == ["write"])
+            for hangup in [false, true] {
+                #expect(
+                    refusal { () throws(LoopError) in
+                        try loop.watch(
+                            pair.near, read: calls.handler("new"), exclusive: true, priority: !hangup,
+                            readHangup: hangup)
+                    } == EINVAL)
+            }
+            try pump(loop, 2)
+            #expect(calls.names == ["write"])
+
+            let exclusive = try loop.watch(
+                pair.near, read: calls.handler("read"), write: calls.handler("write"), edgeTriggered: true,
+                exclusive: true)
+            try pump(loop)
+            calls.clear()
+            for option: Interest in [.priority, .readHangup] {
+                #expect(
+                    refusal { () throws(LoopError) in try exclusive.setInterest([.read, .write, option]) } == EINVAL)
+                #expect(exclusive.interest == [.read, .write])
+            }
+            try pump(loop, 2)
+            #expect(calls.names.isEmpty)
+            try expectQuiet(loop)
+        }
+
+        @Test("W1 W5 exclusive: a change that is undone in its turn repeats no edge, and a dropped edge comes back")
+        func exclusiveInsideTurn() throws {
+            let loop = try Loop()
+            let calls = Calls()
+            let first = Pipe.readable()
+            let second = Pipe.readable()
+            let target = try loop.watch(
+                second.reader, read: calls.handler("second"), edgeTriggered: true, exclusive: true)
+            try pump(loop)
+            #expect(calls.names == ["second"])
+            loop.defer { _ in
+                #expect(throws: Never.self) {
+                    try target.disableRead()
+                    try target.enableRead()
+                }
+            }
+            try pump(loop, 3)
+            #expect(calls.names == ["second"])
+
+            // Ready first, so told first.
+            try loop.watch(
+                first.reader,
+                read: { loop, fd, _ in
+                    IO.drain(fd)
+                    calls.add("first")
+                    #expect(throws: Never.self) { try target.disableRead() }
+                    loop.defer { _ in #expect(throws: Never.self) { try target.enableRead() } }
+                })
+            second.write()
+            try pump(loop)
+            #expect(calls.names == ["second", "first"])
+            try pump(loop, 3)
+            #expect(calls.names == ["second", "first", "second"])
+            try expectQuiet(loop)
+        }
+
         @Test("W1 exclusive: of several loops at one listener somebody takes each connection, and none is lost")
         func exclusiveListener() throws {
             let (listener, port) = Sockets.listening()

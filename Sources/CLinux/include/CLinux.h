@@ -56,6 +56,12 @@ int clinux_timerfd_set(int descriptor, uint64_t deadline_ns);
 
 int clinux_close(int descriptor);
 int clinux_dup3(int from, int to, int flags);
+/// Which file a descriptor means: sockets and pipes have an inode each. eventfd and its like share one.
+struct clinux_file_identity {
+    uint64_t device;
+    uint64_t inode;
+};
+int clinux_file_identity(int descriptor, struct clinux_file_identity *identity);
 int clinux_pipe2(int descriptors[2], int flags);
 int clinux_accept4(int descriptor, struct sockaddr *address, socklen_t *length, int flags);
 int clinux_poll(int descriptor, short events, int timeout_ms);
