@@ -59,6 +59,10 @@ let package = Package(
         .target(name: "TestSupport", dependencies: ["CLinux"], path: "Tests/TestSupport", swiftSettings: tests),
         // What concerns a whole process, in a child of fork that runs nothing but C.
         .target(name: "CKernelFacts", path: "Tests/CKernelFacts"),
+        // The contract as a program, and scripts that are run on it and on a loop.
+        .target(
+            name: "ContractModel", dependencies: ["LinuxEvent", "TestSupport"], path: "Tests/ContractModel",
+            swiftSettings: tests),
         .executableTarget(
             name: "signal-fixture", dependencies: ["CLinux", "LinuxEvent"], path: "Tests/Fixtures/signal-fixture",
             swiftSettings: tests),
@@ -80,7 +84,7 @@ let package = Package(
             name: "KernelFactTests", dependencies: ["CLinux", "CKernelFacts", "TestSupport"], swiftSettings: tests),
         .testTarget(
             name: "LinuxEventTests",
-            dependencies: ["CLinux", "LinuxEvent", "TestSupport", "async-fixture", "signal-fixture"],
+            dependencies: ["CLinux", "ContractModel", "LinuxEvent", "TestSupport", "async-fixture", "signal-fixture"],
             exclude: ["WrongPrograms"], swiftSettings: tests),
         .testTarget(
             name: "LinuxEventGroupTests",

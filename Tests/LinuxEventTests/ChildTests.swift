@@ -44,7 +44,8 @@ extension LinuxEventSuite {
             "C1 C3 five thousand children at once, with mixed ends, are told once each, whoever else waits for them",
             arguments: ["alone", "thief"])
         func flood(company: String) throws {
-            let outcome = HelperProcess(try Fixture.path, ["child-flood", "5000", company]).end(withinSeconds: 150)
+            let words = ["child-flood", "\(Effort.rounds(5_000))", company]
+            let outcome = HelperProcess(try Fixture.path, words).end(withinSeconds: 150)
             #expect(outcome.exitCode == 0, "\(company): \(outcome)")
         }
 

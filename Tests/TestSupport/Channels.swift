@@ -38,6 +38,12 @@ public final class Pipe {
     /// The reader's number is somebody else's from now on.
     public func forgetReader() { reader = -1 }
 
+    /// Both ends are the caller's from now on, to be closed by it.
+    public func release() -> (reader: CInt, writer: CInt) {
+        defer { (reader, writer) = (-1, -1) }
+        return (reader, writer)
+    }
+
     deinit {
         closeReader()
         closeWriter()
@@ -67,6 +73,12 @@ public final class Ends {
     }
 
     public func forgetNear() { near = -1 }
+
+    /// Both ends are the caller's from now on, to be closed by it.
+    public func release() -> (near: CInt, far: CInt) {
+        defer { (near, far) = (-1, -1) }
+        return (near, far)
+    }
 
     /// Closes the far end so that the near one gets a reset instead of an end.
     public func resetFar() {

@@ -16,7 +16,7 @@ extension Fixture {
             case .term: "kill -15 $$"
             case .kill: "kill -9 $$"
             case .abort: "kill -6 $$"
-            case .killedByUs: "exec sleep 100"
+            case .killedByUs: "exec sleep 10000"
             }
         }
 
