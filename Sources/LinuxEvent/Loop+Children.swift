@@ -42,25 +42,32 @@ public struct ChildObserver {
 @available(*, unavailable)
 extension ChildObserver: Sendable {}
 
-/// The processes that one loop observes, by number.
+/// The processes that one loop observes.
 ///
 /// - Threads: the loop's only.
 final class ObservedProcesses {
     let loopOwner: LoopOwner
-    private var processes: [CInt: ObservedProcess] = [:]
+    private var processes: [ObjectIdentifier: ObservedProcess] = [:]
+    /// By number the latest one: where somebody else waits for a child, its number may be given away before the loop has
+    /// turned to hear of its end.
+    private var latest: [CInt: ObservedProcess] = [:]
 
     init(_ loopOwner: LoopOwner) { self.loopOwner = loopOwner }
 
     /// The one with this number, if the number still means it: nobody has waited for it.
     func known(_ pid: CInt) -> ObservedProcess? {
-        guard let process = processes[pid], process.exists else { return nil }
+        guard let process = latest[pid], process.exists else { return nil }
         return process
     }
 
-    func add(_ process: ObservedProcess) { processes[process.pid] = process }
+    func add(_ process: ObservedProcess) {
+        processes[ObjectIdentifier(process)] = process
+        latest[process.pid] = process
+    }
 
     func remove(_ process: ObservedProcess) {
-        if processes[process.pid] === process { processes[process.pid] = nil }
+        processes[ObjectIdentifier(process)] = nil
+        if latest[process.pid] === process { latest[process.pid] = nil }
     }
 
     func close() {

@@ -60,6 +60,7 @@ struct Fixture {
             "child-core": childCore,
             "child-vanishing": childVanishing,
             "child-sharing": childSharing,
+            "child-number": childNumber,
             "child-crowd": childCrowd,
             "forked": forked,
             "forked-end": forkedEnd,
