@@ -31,6 +31,13 @@ extension LinuxEventSuite {
         @Test("C2 C3 C4 of several observers one that reaps is enough, each may go alone, and handlers go with them")
         func sharing() throws { try expectCase("child-sharing") }
 
+        @Test("C3 C4 a number that was given away: each child has its own end, nobody is reaped or killed by mistake")
+        func number() throws {
+            let outcome = try Fixture.run("child-number")
+            #expect(outcome.exitCode == 0, "\(outcome)")
+            if !outcome.output.contains("numbers were chosen") { print("C3: process numbers cannot be chosen here") }
+        }
+
         @Test("C2 a zombie is told in the next turn; one that was waited for, and nobody, are refused")
         func before() throws { try expectCase("child-before") }
 

@@ -63,6 +63,45 @@ extension LinuxEventSuite.LoopLifeTests {
         #expect(!isReadable(descriptor))
     }
 
+    @Test(
+        "L6 loop.descriptor becomes readable for timers that a turn has made",
+        arguments: ["event", "timer", "deferred"])
+    func descriptorTellsTimersOfTurns(place: String) throws {
+        let loop = try Loop()
+        let descriptor = try loop.descriptor
+        let pipe = Pipe.readable()
+        var deadlines: [UInt64] = []
+        var fired = 0
+        func schedule(_ loop: Loop) {
+            // The later one comes first.
+            for milliseconds in [30, 15] {
+                let timer = loop.after(.milliseconds(milliseconds)) { _, _ in fired += 1 }
+                deadlines.append(timer.deadline?.nanoseconds ?? 0)
+            }
+        }
+        switch place {
+        case "event":
+            try loop.watch(
+                pipe.reader,
+                read: { loop, fd, _ in
+                    IO.drain(fd)
+                    schedule(loop)
+                })
+        case "timer": loop.after(.zero) { loop, _ in schedule(loop) }
+        default: loop.defer { loop in schedule(loop) }
+        }
+        try pump(loop)
+        #expect(!isReadable(descriptor))
+        // Both may come due before this thread gets to look.
+        for (count, deadline) in deadlines.sorted().enumerated() where fired <= count {
+            #expect(Readiness.of(descriptor, waiting: 2_000).contains(.readable))
+            #expect(Clock.monotonic() >= deadline)
+            try pump(loop)
+            #expect(fired > count)
+        }
+        #expect(!isReadable(descriptor))
+    }
+
     @Test("L6 loop.descriptor is readable for work that only user space knows of")
     func descriptorTellsDeferred() throws {
         let loop = try Loop()
@@ -318,6 +357,28 @@ extension LinuxEventSuite.LoopLifeTests {
         #expect(loop.statistics.turns - turns == 50)
     }
 
+    @Test("L8 a wait that ends between two milliseconds, by its limit or by a timer, is one wait")
+    func waitsInOneGo() throws {
+        let loop = try Loop()
+        try pump(loop)
+        for byTimer in [false, true] {
+            for _ in 0..<5 {
+                let end = (Instant.now.nanoseconds / 1_000_000 + 4) * 1_000_000 - 50_000
+                let turns = loop.statistics.turns
+                if byTimer {
+                    loop.at(Instant(nanoseconds: end)) { _, _ in }
+                    #expect(try loop.runOnce().timers == 1)
+                } else {
+                    let now = Instant.now
+                    #expect(try loop.runOnce(timeout: now.duration(to: Instant(nanoseconds: end))).isEmpty)
+                }
+                #expect(Clock.monotonic() >= end)
+                // An alarm of before may end a wait in between.
+                #expect(loop.statistics.turns - turns <= 3)
+            }
+        }
+    }
+
     @Test("L8 the thread's timer slack does not widen a wait")
     func timerSlack() throws {
         let thread = try #require(Files.link("/proc/thread-self")?.split(separator: "/").last)
@@ -418,6 +479,7 @@ extension LinuxEventSuite.LoopLifeTests {
             loop.defer { _ in tracker.touch() }
         }
         loop.defer { _ in #expect(ended.ended == 2) }
+        loop.defer { _ in }
         try pump(loop)
         #expect(ended.ended == 2)
     }

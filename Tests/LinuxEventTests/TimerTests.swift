@@ -49,8 +49,10 @@ extension LinuxEventSuite {
             let loop = try Loop()
             let calls = Calls()
             let first = loop.after(.milliseconds(Effort.atMost(10))) { _, _ in calls.add("first") }
-            // A wait has been made with the first in view.
-            try loop.runOnce(timeout: .milliseconds(1))
+            // A wait that may last has been made with the first in view: the alarm is set for it.
+            loop.waker.signal()
+            try loop.runOnce()
+            #expect(calls.names.isEmpty)
             let second = loop.after(.milliseconds(Effort.atMost(40))) { _, _ in calls.add("second") }
             let deadline = try #require(second.deadline).nanoseconds
             #expect(first.cancel())
@@ -103,6 +105,15 @@ extension LinuxEventSuite {
             #expect(whole > .seconds(18_000_000_000))
             #expect(Instant(nanoseconds: 0).advanced(by: whole).nanoseconds == .max)
             #expect(Instant(nanoseconds: 1) < Instant(nanoseconds: 2))
+            // What is finer than a nanosecond is rounded up: to wait for less would be early.
+            for whole in [Int64(0), 5, 100, 10_000_000_000] {
+                let finer = Duration(secondsComponent: whole, attosecondsComponent: 1)
+                #expect(instant.advanced(by: finer).nanoseconds == 1_001 + UInt64(whole) * 1_000_000_000)
+                #expect(Instant(nanoseconds: .max - 1).advanced(by: .zero - finer + .nanoseconds(1)) >= instant)
+            }
+            #expect(
+                Instant(nanoseconds: 50).advanced(by: Duration(secondsComponent: 0, attosecondsComponent: -1))
+                    .nanoseconds == 50)
         }
 
         @Test("T2 a zero, negative or past delay runs in the next turn, never inside the call")
@@ -753,6 +764,23 @@ extension LinuxEventSuite {
             loop.at(Instant(nanoseconds: 0)) { _, _ in calls.add("zero again") }
             try loop.run()
             #expect(calls.names == ["zero", "later", "zero again", "last"])
+        }
+
+        @Test("T1 of two timers that lie close together the earlier one sets the alarm, whichever came first")
+        func closeTogether() throws {
+            let loop = try Loop()
+            var best = UInt64.max
+            for _ in 0..<10 {
+                // Both in one span of 2^24 ns, which is 17 ms and lies ahead: they differ from the present alike.
+                let span = ((Instant.now.nanoseconds >> 24) + 2) << 24
+                var fired: UInt64 = 0
+                loop.at(Instant(nanoseconds: span + .milliseconds(15))) { loop, _ in loop.stop() }
+                loop.at(Instant(nanoseconds: span + .milliseconds(1))) { _, _ in fired = Clock.monotonic() }
+                try loop.run()
+                #expect(fired >= span + .milliseconds(1))
+                best = min(best, fired - span)
+            }
+            #expect(best < .milliseconds(8), "never before the later one")
         }
 
         @Test("T8 only the next deadline counts, wherever it was scheduled")

@@ -376,6 +376,30 @@ extension LinuxEventSuite.WatchTests {
         withExtendedLifetime(copy) {}
     }
 
+    @Test("W9 the question whether a number still means its file leaves no stranger in the set")
+    func askingAddsNobody() throws {
+        let probe = try Probe()
+        let loop = probe.loop
+        let calls = Calls()
+        let pipe = Pipe()
+        let number = pipe.reader
+        let copy = Held.Closer(IO.copy(number))
+        let stranger = Pipe()
+        try loop.watch(number, read: calls.handler("old"))
+        IO.place(stranger.reader, at: number)
+        // Rest as soon as it is noticed: the next event would make the set anew.
+        let noticed = try pump(loop, milliseconds: 2_000) {
+            IO.drain(copy.descriptor)
+            if loop.statistics.vanished == 1 { return true }
+            pipe.write()
+            return false
+        }
+        #expect(noticed)
+        #expect(loop.statistics.rebuilds == 0)
+        #expect(probe.entries.count { $0.descriptor == number } == 1, "only what the old file left")
+        try expectQuiet(loop)
+    }
+
     @Test(
         "W9 a number that was closed and made again from a copy of the same file is watched as asked now",
         arguments: [(false, false), (true, false), (false, true), (true, true)])
@@ -479,7 +503,8 @@ extension LinuxEventSuite.WatchTests {
 
     @Test("W9 the loop's timers, waker, counters and descriptor work on after a rebuild")
     func rebuildKeepsInternals() throws {
-        let loop = try Loop()
+        let probe = try Probe()
+        let loop = probe.loop
         let calls = Calls()
         let descriptor = try loop.descriptor
         loop.onWake { _ in calls.add("wake") }
@@ -489,6 +514,7 @@ extension LinuxEventSuite.WatchTests {
         let held = try leaveResidue(loop, "unwatched", calls)
         let done = try pump(loop, milliseconds: 1_000) { loop.statistics.rebuilds == 1 }
         #expect(done)
+        for (number, target) in probe.internals { #expect(IO.isCloseOnExec(number), "\(target)") }
         loop.waker.signal()
         event.signaller.signal(3)
         #expect(Readiness.of(descriptor).contains(.readable))

@@ -58,6 +58,25 @@ extension LinuxEventSuite.WatchTests {
         try expectQuiet(loop)
     }
 
+    @Test("W2 an exclusive watcher replaces any other, and any other replaces it")
+    func exclusiveReplacements() throws {
+        let probe = try Probe()
+        let loop = probe.loop
+        let calls = Calls()
+        let pipe = Pipe()
+        for exclusive in [false, true, true, false] {
+            let name = exclusive ? "exclusive" : "plain"
+            try loop.watch(pipe.reader, read: calls.draining(name), exclusive: exclusive)
+            #expect(((probe.mask(pipe.reader) ?? 0) & EpollEntry.exclusive != 0) == exclusive)
+            pipe.write()
+            try pump(loop, 2)
+            #expect(calls.names == [name])
+            calls.clear()
+        }
+        #expect(loop.statistics.watchers == 1)
+        try expectQuiet(loop)
+    }
+
     @Test("W8 W9 a refused replacement does not put another file into the set in the old one's place")
     func refusedReplacementOfStranger() throws {
         let probe = try Probe()

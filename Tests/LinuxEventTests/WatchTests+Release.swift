@@ -112,8 +112,9 @@ extension LinuxEventSuite.WatchTests {
         let count = 8_000
         let copies = (0..<count).map { _ in IO.copy(idle.reader) }
         defer { for copy in copies { close(copy) } }
+        var last: UInt64 = 0
         for copy in copies {
-            let tracker = Tracker(ended)
+            let tracker = Tracker(ended) { last = Clock.monotonic() }
             try loop.watch(copy, read: { _, _, _ in tracker.touch() })
         }
         try loop.watch(
@@ -127,9 +128,11 @@ extension LinuxEventSuite.WatchTests {
         let afterOneTurn = ended.ended
         #expect(afterOneTurn < count, "released in one go")
         // Nothing else is to be done, and still the loop does not rest on them.
-        loop.after(.milliseconds(200)) { loop, _ in loop.stop() }
+        let end = loop.after(.milliseconds(200)) { loop, _ in loop.stop() }
+        let deadline = try #require(end.deadline).nanoseconds
         try loop.run()
         #expect(ended.ended == count)
+        #expect(last < deadline, "they waited for the timer")
         #expect(loop.statistics.watchers == 1)
         try expectQuiet(loop)
     }

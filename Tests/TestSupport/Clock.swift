@@ -36,11 +36,12 @@ public enum Memory {
         return words.count > 1 ? (Int(words[1]) ?? 0) * Int(getpagesize()) : 0
     }
 
-    /// The same, after the allocator was asked to give back what is free: what is still held.
+    /// Without what is mapped from files, and after the allocator was asked to give back what is free.
     public static func heldBytes() -> Int {
         typealias Trim = @convention(c) (Int) -> CInt
         if let trim = dlsym(nil, "malloc_trim") { _ = unsafeBitCast(trim, to: Trim.self)(0) }
-        return residentBytes()
+        let words = Files.text("/proc/self/statm").split(separator: " ").compactMap { Int($0) }
+        return words.count > 2 ? (words[1] - words[2]) * Int(getpagesize()) : 0
     }
 }
 

@@ -137,18 +137,6 @@ public enum DescriptorLimit {
         return Int(limit.rlim_cur)
     }
 
-    /// Runs the body while numbers up to the limit may be opened; nil where this process may not have so many.
-    public static func raised<Result>(to limit: Int, _ body: () throws -> Result) rethrows -> Result? {
-        var before = rlimit()
-        getrlimit(CInt(RLIMIT_NOFILE.rawValue), &before)
-        var raised = before
-        raised.rlim_cur = max(before.rlim_cur, rlim_t(limit))
-        raised.rlim_max = max(before.rlim_max, rlim_t(limit))
-        guard setrlimit(CInt(RLIMIT_NOFILE.rawValue), &raised) == 0 else { return nil }
-        defer { setrlimit(CInt(RLIMIT_NOFILE.rawValue), &before) }
-        return try body()
-    }
-
     /// Runs the body while exactly `spare` more descriptors can be opened, then restores what was.
     ///
     /// Every number below the lowered limit is taken by copies of descriptor 0's like, and `spare` of them freed again.

@@ -239,6 +239,76 @@ extension Fixture {
         report.equal(pidfds(), before, "pidfds")
     }
 
+    /// C3 C4: somebody else has waited for a child, and its number is another child's before the loop has turned.
+    static func childNumber(_ report: Report) throws {
+        let before = openDescriptors()
+        let loop = try Loop()
+        var told: [String] = []
+        let first = startChild("exit 6")
+        var kept = [try loop.childExit(first) { _, exit in told.append("first \(exit.status)") }]
+        report.equal(waitpid(first, nil, 0), first, "stolen")
+        guard let second = start("exit 8", as: first) else { return say("numbers cannot be chosen here") }
+        // Not reaped yet: it is there until somebody waits for it.
+        report.throwing(.system(SystemError(call: "pidfd_send_signal", code: ESRCH)), "kill") { () throws(LoopError) in
+            try kept[0].kill(SIGKILL)
+        }
+        turn(loop) { told.count >= 1 }
+        report.equal(told, ["first \(remembers ? ExitStatus.exited(6) : .unknown)"], "the first child's end")
+        var status: CInt = 0
+        report.equal(waitpid(second, &status, 0), second, "the second child is still there")
+        report.equal(status >> 8, 8, "the second child's status")
+
+        // Both observed at a time.
+        told = []
+        let third = startChild("exit 6")
+        kept.append(try loop.childExit(third) { _, exit in told.append("third \(exit.status)") })
+        report.equal(waitpid(third, nil, 0), third, "stolen again")
+        guard let fourth = start("exit 9", as: third) else { return say("numbers cannot be chosen here") }
+        kept.append(try loop.childExit(fourth) { _, exit in told.append("fourth \(exit.status)") })
+        turn(loop) { told.count >= 2 }
+        report.equal(
+            told.sorted(), ["fourth exited(9)", "third \(remembers ? ExitStatus.exited(6) : .unknown)"], "each its own")
+
+        // And both left at the loop's end, whose handles are kept.
+        final class Tracker {
+            let ended: () -> Void
+            init(_ ended: @escaping () -> Void) { self.ended = ended }
+            deinit { ended() }
+        }
+        var released = 0
+        var number = startChild("exit 6")
+        for isLast in [false, true] {
+            let tracker = Tracker { released += 1 }
+            kept.append(try loop.childExit(number) { _, _ in withExtendedLifetime(tracker) {} })
+            report.equal(waitpid(number, nil, 0), number, "stolen once more")
+            if isLast { break }
+            guard let next = start("exit 6", as: number) else { return say("numbers cannot be chosen here") }
+            number = next
+        }
+        try loop.close()
+        report.equal(released, 2, "handlers released by close()")
+        report.expect(kept.allSatisfy { !$0.isActive && !$0.cancel() }, "handles of the past")
+        report.equal(openDescriptors(), before, "descriptors, with the handles kept")
+        say("numbers were chosen")
+    }
+
+    /// A child with a number of one's choice, which must be free; nil where the kernel does not allow it.
+    private static func start(_ script: String, as number: pid_t) -> pid_t? {
+        for _ in 0..<50 {
+            let file = open("/proc/sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC)
+            guard file >= 0 else { return nil }
+            let text = String(number - 1)
+            let written = write(file, text, text.utf8.count)
+            close(file)
+            guard written > 0 else { return nil }
+            // Somebody else may start a process just now.
+            let pid = startChild(script)
+            if pid == number { return pid }
+            waitpid(pid, nil, 0)
+        }
+        return nil
+    }
+
     /// C1 C3: many at once, each told once, none left.
     static func childCrowd(_ report: Report) throws {
         let loop = try Loop()

@@ -60,6 +60,7 @@ struct Fixture {
             "child-core": childCore,
             "child-vanishing": childVanishing,
             "child-sharing": childSharing,
+            "child-number": childNumber,
             "child-crowd": childCrowd,
             "child-flood": childFlood,
             "signal-storm": signalStorm,

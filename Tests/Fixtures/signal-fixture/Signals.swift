@@ -370,8 +370,10 @@ private func startSleeper() {
 
 /// S2: a thread that does not block the signal would take its default action.
 func openThread(_ report: Report) throws {
-    startSleeper()
     let loop = try Loop()
+    // One that is taken already, and blocked by the sleeper as well, which is started after it.
+    let taken = try loop.signal(SIGTERM) { _, _ in }
+    startSleeper()
     do throws(LoopError) {
         try loop.signal(SIGUSR1) { _, _ in }
         report.expect(false, "a signal was claimed that another thread would take")
@@ -382,7 +384,14 @@ func openThread(_ report: Report) throws {
         report.equal(number, SIGUSR1, "number")
         report.equal(threads.count, 1, "threads")
     }
-    report.equal(blockedSignals(), [], "a refused claim leaves the mask")
+    report.equal(blockedSignals(), [SIGTERM], "a refused claim leaves the mask")
+    let other = try Loop()
+    do throws(LoopError) {
+        try other.signal(SIGUSR1) { _, _ in }
+    } catch {
+        if case .signalOwned = error { report.expect(false, "a refused claim is kept") }
+    }
+    report.expect(taken.cancel(), "the subscription of before")
 
     // Blocked first, the threads that are started later are no obstacle; but the first one still is.
     try blockSignals([SIGUSR2])
