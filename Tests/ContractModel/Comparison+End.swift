@@ -18,13 +18,19 @@ extension Comparison {
         planned.removeAll()
         plannedElsewhere.removeAll()
         for watcher in watchers { unwatch(watcher.number) }
-        for index in timers.indices { perform(Act(.cancelTimer, UInt8(index))) }
+        cancelTimers()
         for index in counters.indices { perform(Act(.cancelCounter, UInt8(index))) }
         for index in observers.indices { perform(Act(.cancelObserver, UInt8(index))) }
         for _ in 0..<3 { perform(Act(.pump)) }
+        // A block or a timer that was under way may have scheduled one more.
+        cancelTimers()
         guard divergence == nil, !hadResidue else { return }
         perform(Act(.linger))
         check(run.wasIdle, "the script's own model is not idle when all is cancelled")
+    }
+
+    private func cancelTimers() {
+        for index in timers.indices { perform(Act(.cancelTimer, UInt8(index))) }
     }
 
     private func close() {
