@@ -34,7 +34,9 @@ extension GroupWatcher {
     ///
     /// The data moves too: what a handler has put aside of it on the old shard must not be used there any more.
     ///
-    /// - Parameter completed: runs on the shard where the watch then is.
+    /// - Parameters:
+    ///   - target: a shard of the same group; the one where the watch is already will do.
+    ///   - completed: runs on the shard where the watch then is.
     /// - Returns: `.accepted`, or that the home shard has stopped.
     @discardableResult
     public func move(to target: ShardReference, completed: MoveAnswer? = nil) -> CancelResult {
