@@ -107,7 +107,9 @@ struct ModelTests {
             ModelTests.divergence(of: script) { () throws(LoopError) in try LyingLoop(lie) }
         }
         for _ in 0..<2_000 {
-            let script = Script(random: &random)
+            var script = Script(random: &random)
+            // A loop that lies about its stop would run for ever.
+            script.acts.removeAll { $0.kind == .run }
             guard let divergence = fails(script) else { continue }
             let small = Shrinker.shrink(script) { fails($0) != nil }
             #expect(small.acts.count <= 6, "seed \(seed): \(divergence.text) by\n\(small)")
