@@ -126,17 +126,6 @@ final class WatcherSet {
         return Watcher(set: self, descriptor: descriptor, generation: new.generation)
     }
 
-    /// Takes over the kernel's entry of a file that nobody watches any more. One that is exclusive cannot be changed.
-    private func replaceEntry(_ descriptor: CInt, _ mask: UInt32, _ token: Token, isExclusive: Bool) -> CInt {
-        if !isExclusive {
-            let result = backend.modify(descriptor, mask, token)
-            // EINVAL: the entry itself is exclusive.
-            if result != -EINVAL { return result }
-        }
-        _ = backend.remove(descriptor)
-        return backend.add(descriptor, mask, token)
-    }
-
     /// Never used twice. A low half of zero is left out: in a token it would mean every vacant slot.
     private func nextGeneration() -> UInt64 {
         lastGeneration += 1

@@ -2,7 +2,7 @@ import TestSupport
 import Testing
 
 /// The contract, and the tests that prove it.
-@Suite("Tidy clauses")
+@Suite("Tidy clauses", .gated)
 struct ClauseTests {
     /// An id such as `W3`: a letter and a number.
     private static func isClause(_ word: Substring) -> Bool {

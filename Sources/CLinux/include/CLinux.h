@@ -103,8 +103,12 @@ extern uint32_t *clinux_process_word;
 /// or -errno.
 int clinux_process_mark(void);
 
-/// The number of the process that marked itself last; 0 in a child of fork that has not. One load.
-static inline uint32_t clinux_process(void) { return __atomic_load_n(clinux_process_word, __ATOMIC_RELAXED); }
+/// The number of the process that marked itself last; 0 in a child of fork that has not. Two loads.
+static inline uint32_t clinux_process(void) {
+    // Acquire: another thread may make the page at this moment, for a loop of its own.
+    uint32_t *word = __atomic_load_n(&clinux_process_word, __ATOMIC_ACQUIRE);
+    return __atomic_load_n(word, __ATOMIC_RELAXED);
+}
 
 // MARK: threads
 
