@@ -241,7 +241,8 @@ int clinux_process_mark(void) {
     }
     uint32_t process = (uint32_t)getpid();
     // Racing threads write the same number, and nothing else hangs on it: relaxed.
-    if (clinux_process() != process) __atomic_store_n(clinux_process_word, process, __ATOMIC_RELAXED);
+    uint32_t *word = __atomic_load_n(&clinux_process_word, __ATOMIC_ACQUIRE);
+    if (__atomic_load_n(word, __ATOMIC_RELAXED) != process) __atomic_store_n(word, process, __ATOMIC_RELAXED);
     return (int)process;
 }
 

@@ -144,7 +144,7 @@ extension LinuxEventSuite.LoopLifeTests {
 
     @Test(
         "L12 a million rounds of schedule and cancel leave no growth",
-        .enabled(if: !Build.hasAddressSanitizer, "the address sanitizer keeps freed memory back"))
+        .enabled(if: !Build.hasOwnAllocator, "a sanitizer's allocator keeps freed memory back"))
     func timerRoundsAreFlat() throws {
         let loop = try Loop()
         try expectFlat(Effort.rounds(1_000_000)) { rounds in
@@ -159,7 +159,7 @@ extension LinuxEventSuite.LoopLifeTests {
 
     @Test(
         "L12 user objects that keep their watchers cost nothing beyond themselves",
-        .enabled(if: !Build.hasAddressSanitizer, "the address sanitizer keeps freed memory back"))
+        .enabled(if: !Build.hasOwnAllocator, "a sanitizer's allocator keeps freed memory back"))
     func keptWatchersAreFlat() throws {
         final class Connection {
             var watcher: Watcher?
@@ -187,7 +187,9 @@ extension LinuxEventSuite.LoopLifeTests {
         try expectQuiet(loop)
     }
 
-    @Test("L12 the memory of three hundred thousand timers goes back when they are cancelled")
+    @Test(
+        "L12 the memory of three hundred thousand timers goes back when they are cancelled",
+        .enabled(if: !Build.hasOwnAllocator, "a sanitizer's allocator keeps freed memory back"))
     func timersGoBack() throws {
         let loop = try Loop()
         func round(_ count: Int) -> Int {
@@ -205,7 +207,9 @@ extension LinuxEventSuite.LoopLifeTests {
         try expectQuiet(loop)
     }
 
-    @Test("L12 the memory of watchers that lie far apart goes back when they are unwatched")
+    @Test(
+        "L12 the memory of watchers that lie far apart goes back when they are unwatched",
+        .enabled(if: !Build.hasOwnAllocator, "a sanitizer's allocator keeps freed memory back"))
     func scatteredWatchersGoBack() throws {
         let loop = try Loop()
         let pipe = Pipe()

@@ -1,5 +1,4 @@
 import Glibc
-import Synchronization
 public import Testing
 
 /// Lets one test at a time into the process's shared things: descriptor numbers, limits, signals, threads, time.
@@ -45,7 +44,7 @@ public final class ProcessGate: Sendable {
         var taken = false
         var waiting: [CheckedContinuation<Void, Never>] = []
     }
-    private let state = Mutex(State())
+    private let state = Locked(State())
 
     public func enter() async {
         await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
@@ -90,7 +89,7 @@ final class Watchdog: Sendable {
         var name = ""
         var deadline: UInt64 = .max
     }
-    private let watched = Mutex(Watched())
+    private let watched = Locked(Watched())
 
     func begin(_ name: String, limitSeconds: UInt64) {
         let deadline = Clock.monotonic() &+ Effort.atMost(limitSeconds &* 1_000_000_000)

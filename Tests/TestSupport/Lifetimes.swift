@@ -1,5 +1,3 @@
-import Synchronization
-
 /// Keeps what a test made until the test has ended.
 ///
 /// An optimized build lets go of an object after its last use, and a pipe that is let go of is closed: a test that only
@@ -11,7 +9,7 @@ public enum Lifetimes {
         /// Retained objects, as numbers.
         var kept: [UInt] = []
     }
-    private static let state = Mutex(State())
+    private static let state = Locked(State())
 
     /// For types whose end closes something: to be called by their initializers, last.
     public static func keep(_ object: AnyObject) {

@@ -132,6 +132,9 @@ public enum Build {
     /// Threads and memory have companions that the test did not make.
     public static let hasThreadSanitizer = dlsym(nil, "__tsan_init") != nil
 
+    /// Both replace malloc(3), so the memory that the process holds is not what the code under test holds.
+    public static let hasOwnAllocator = hasAddressSanitizer || hasThreadSanitizer
+
     /// A program built by the package, or nil.
     public static func program(_ name: String) -> String? {
         let path = folder + "/" + name
