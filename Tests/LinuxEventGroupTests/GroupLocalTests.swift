@@ -160,10 +160,12 @@ extension LinuxEventGroupSuite {
         func orphan() throws {
             let deaths = Deaths()
             let group = try LoopGroup(threads: 1, name: Tested.name)
-            var values = [Shared(Foreign(Cache(0, deaths), at: group[0]))]
-            try group.stop(deadline: .seconds(20))
-            #expect(group.metrics[0].valuesLeaked == 0)
-            values.removeAll()
+            var value: Shared? = Shared(Foreign(Cache(0, deaths), at: group[0]))
+            try withExtendedLifetime(value) {
+                try group.stop(deadline: .seconds(20))
+                #expect(group.metrics[0].valuesLeaked == 0)
+            }
+            value = nil
             #expect(group.metrics[0].valuesLeaked == 1)
             #expect(deaths.count == 0)
         }

@@ -208,6 +208,8 @@ extension LinuxEventGroupSuite {
                             }, edgeTriggered: edgeTriggered
                         ).watcher)
                 }
+                // An optimized build would close them after their last use.
+                defer { withExtendedLifetime(pairs) {} }
                 let ends = pairs.map(\.far)
                 let isOver = Flag()
                 let writer = Threads.spawn {

@@ -100,6 +100,7 @@ extension LinuxEventSuite.LoopLifeTests {
         _ body: (Int) throws -> Void
     ) throws {
         try body(rounds / 10)
+        if Build.hasOwnAllocator { return print("L12: not measured, a sanitizer's allocator keeps freed memory back") }
         let before = Memory.residentBytes()
         #expect(before > 0)
         try body(rounds)
