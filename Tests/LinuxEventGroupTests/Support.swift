@@ -220,29 +220,6 @@ struct PlainMemory<Element>: @unchecked Sendable {
     }
 }
 
-/// A value behind a lock that ThreadSanitizer knows: it is blind to Synchronization's.
-final class Locked<Value: Sendable>: @unchecked Sendable {
-    private let lock: UnsafeMutablePointer<pthread_mutex_t>
-    private var value: Value
-
-    init(_ value: Value) {
-        self.value = value
-        lock = .allocate(capacity: 1)
-        pthread_mutex_init(lock, nil)
-    }
-
-    func withLock<Result>(_ body: (inout Value) -> Result) -> Result {
-        pthread_mutex_lock(lock)
-        defer { pthread_mutex_unlock(lock) }
-        return body(&value)
-    }
-
-    deinit {
-        pthread_mutex_destroy(lock)
-        lock.deallocate()
-    }
-}
-
 /// Counts the ends of what was handed around, and says on which threads they came.
 final class Deaths: Sendable {
     private let threads = Locked<[UInt]>([])
