@@ -227,6 +227,7 @@ extension LinuxEventGroupSuite {
             try withGroup(threads: 2) { group in
                 home = group.thread(of: 0)
                 let pair = group.pipes(home: 0, count: 2)
+                defer { withExtendedLifetime(pair) {} }
                 let result = group.watch(pair[0].reader, data: Mortal(deaths), read: { _, _, _, _ in })
                 #expect(group.settle(0))
                 #expect(deaths.count == 0)
