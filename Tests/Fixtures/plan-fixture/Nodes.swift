@@ -10,8 +10,10 @@ import Synchronization
 ///     memory PHASE SHARD CPU NODE MAY-RUN-ON RUNS-ON PAGES-ON-NODE PAGES-ELSEWHERE PAGES-UNKNOWN PAGES-BY-NODE
 ///
 /// The phases: `start`, when nothing has been posted; `load`, when all shards have posted to each other, and used their
-/// timers and watchers, until all of it had to grow; `again`, a group as at the start, whose shards are in reverse order
-/// on the CPUs, so that each may get the heap that another shard had.
+/// timers and watchers, until all of it had to grow; `again` and `more`, the same of a second group, whose shards are in
+/// reverse order on the CPUs, so that each may get the heap that another shard had.
+///
+/// The load takes some seconds: the kernel moves pages to those who use them, but not at once.
 func printNodes(_ name: String) throws {
     let kinds: [String: Placement] = ["automatic": .automatic, "spread": .spread, "pack": .pack]
     guard let placement = kinds[name] else { return say("no placement \(name)") }
@@ -27,6 +29,8 @@ func printNodes(_ name: String) throws {
 
     let other = try LoopGroup(placement: .listed(cpus.reversed()))
     try printMemory(of: other, phase: "again")
+    load(other)
+    try printMemory(of: other, phase: "more")
     try other.stop(deadline: .seconds(60))
 }
 
@@ -105,21 +109,30 @@ private func waitUntil(_ condition: () -> Bool) {
     }
 }
 
-/// Each shard posts more to each other, and to itself, than it has nodes for, and fills its tables.
+/// Each shard posts more to each other, and to itself, than it has nodes for, and fills its tables. The caller posts too.
 private func load(_ group: LoopGroup) {
-    let (rounds, posts) = (3, 1_500)
+    let posts = 1_500
     let ran = Counter()
-    for round in 0..<rounds {
+    let end = Instant.now.advanced(by: .seconds(4))
+    var round = 0
+    while round < 3 || Instant.now < end {
+        let fills = round < 3 ? round : nil
         for shard in group.shards {
             shard.post { shard in
-                for number in 0..<500 { shard.loop.after(.seconds(3_600 + number)) { _, _ in } }
-                watch(atLeast: CInt(300 + 300 * round), on: shard.loop)
+                if let fills {
+                    for number in 0..<500 { shard.loop.after(.seconds(3_600 + number)) { _, _ in } }
+                    watch(atLeast: CInt(300 + 300 * fills), on: shard.loop)
+                }
                 for _ in 0..<posts {
                     for target in 0..<shard.group.count { shard.group.post(to: target) { _ in ran.add() } }
                 }
             }
         }
-        waitUntil { ran.value == (round + 1) * posts * group.count * group.count }
+        for _ in 0..<posts {
+            for target in 0..<group.count { group.post(to: target) { _ in ran.add() } }
+        }
+        round += 1
+        waitUntil { ran.value == round * posts * group.count * (group.count + 1) }
     }
 }
 
