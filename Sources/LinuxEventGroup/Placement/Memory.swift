@@ -40,7 +40,8 @@ enum Memory {
         #endif
     }
 
-    /// Moves pages that lie elsewhere: those of an earlier thread's heap that hold something, so were not given back.
+    /// Moves pages that lie elsewhere: those of an earlier thread's heap that were not given back, and those that the
+    /// kernel has moved to a thread of another node that uses them.
     ///
     /// - Parameter homes: nodes that have memory; where a page is on one of them, it stays.
     static func bringHome(_ ranges: [MemoryRange], to homes: [Int]) {

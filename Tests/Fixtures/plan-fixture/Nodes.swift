@@ -13,7 +13,8 @@ import Synchronization
 /// timers and watchers, until all of it had to grow; `again` and `more`, the same of a second group, whose shards are in
 /// reverse order on the CPUs, so that each may get the heap that another shard had.
 ///
-/// The load takes some seconds: the kernel moves pages to those who use them, but not at once.
+/// The load takes some seconds: the kernel moves pages to those who use them, but not at once. After it the shards have
+/// ten seconds to bring their pages home.
 func printNodes(_ name: String) throws {
     let kinds: [String: Placement] = ["automatic": .automatic, "spread": .spread, "pack": .pack]
     guard let placement = kinds[name] else { return say("no placement \(name)") }
@@ -42,7 +43,14 @@ private func printMemory(of group: LoopGroup, phase: String) throws {
     let threads = Threads(group.count)
     for shard in group.shards { shard.post { threads.note($0) } }
     threads.wait()
-    for memory in try group.memoryReport(within: .seconds(60)) {
+    var report = try group.memoryReport(within: .seconds(60))
+    // After a load: what lies elsewhere is brought home, some at a time.
+    let end = Instant.now.advanced(by: .seconds(phase == "start" || phase == "again" ? 0 : 10))
+    while report.contains(where: { $0.pagesElsewhere > 0 }), Instant.now < end {
+        usleep(100_000)
+        report = try group.memoryReport(within: .seconds(60))
+    }
+    for memory in report {
         let thread = threads.found[memory.shard]
         say(
             row(
