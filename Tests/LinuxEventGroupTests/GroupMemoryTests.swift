@@ -68,6 +68,31 @@ extension LinuxEventGroupSuite {
             }
         }
 
+        @Test("G3 pages that were moved to another node come home while the shard is active")
+        func broughtHome() throws {
+            let topology = try Topology()
+            guard topology.nodesWithMemory.count > 1 else { return print("skipped: one node has memory") }
+            try withGroup(threads: topology.cpus.count) { group in
+                let before = try group.memoryReport()
+                guard Self.isAllowed(before) else { return }
+                for memory in before where memory.node != nil {
+                    let other = topology.nodesWithMemory.first { !memory.memoryNodes.contains($0) }
+                    let nodes = [CInt](repeating: CInt(try #require(other)), count: memory.pages.count)
+                    var status = nodes
+                    #expect(clinux_move_pages(memory.pages, nodes, &status, UInt(nodes.count)) == 0)
+                    #expect(status == nodes)
+                }
+                #expect(try group.memoryReport().contains { $0.pagesElsewhere > 0 })
+                // The report itself makes turns.
+                let areHome = eventually(seconds: 20) {
+                    usleep(10_000)
+                    return (try? group.memoryReport())?.allSatisfy { $0.node == nil || $0.pagesElsewhere == 0 } == true
+                }
+                let after = try group.memoryReport()
+                #expect(areHome, "\(after)")
+            }
+        }
+
         @Test("G3 a shard looks at all of its memory in turn, a megabyte at a time, however that changes")
         func inTurn() {
             /// By its start alone.

@@ -7,14 +7,14 @@ import Synchronization
 /// How a group lies on the machine's memory nodes, in lines of words with a tab between, for tools/numa-vm:
 ///
 ///     place SHARD CPU CORE NODE
-///     memory PHASE SHARD CPU NODE MAY-RUN-ON RUNS-ON PAGES-ON-NODE PAGES-ELSEWHERE PAGES-UNKNOWN PAGES-BY-NODE
+///     memory PHASE SHARD CPU NODE MAY-RUN-ON RUNS-ON PAGES-ON-NODE PAGES-ELSEWHERE STRAYS PAGES-UNKNOWN PAGES-BY-NODE
 ///
 /// The phases: `start`, when nothing has been posted; `load`, when all shards have posted to each other, and used their
 /// timers and watchers, until all of it had to grow; `again` and `more`, the same of a second group, whose shards are in
 /// reverse order on the CPUs, so that each may get the heap that another shard had.
 ///
 /// The load takes some seconds: the kernel moves pages to those who use them, but not at once. After it the shards have
-/// ten seconds to bring their pages home.
+/// ten seconds to bring their pages home; strays are those that were elsewhere when it ended.
 func printNodes(_ name: String) throws {
     let kinds: [String: Placement] = ["automatic": .automatic, "spread": .spread, "pack": .pack]
     guard let placement = kinds[name] else { return say("no placement \(name)") }
@@ -44,18 +44,19 @@ private func printMemory(of group: LoopGroup, phase: String) throws {
     for shard in group.shards { shard.post { threads.note($0) } }
     threads.wait()
     var report = try group.memoryReport(within: .seconds(60))
+    let strays = report.map(\.pagesElsewhere)
     // After a load: what lies elsewhere is brought home, some at a time.
     let end = Instant.now.advanced(by: .seconds(phase == "start" || phase == "again" ? 0 : 10))
     while report.contains(where: { $0.pagesElsewhere > 0 }), Instant.now < end {
         usleep(100_000)
         report = try group.memoryReport(within: .seconds(60))
     }
-    for memory in report {
+    for (memory, strays) in zip(report, strays) {
         let thread = threads.found[memory.shard]
         say(
             row(
                 "memory", phase, memory.shard, shown(memory.cpu), shown(memory.node), thread.mayRunOn, thread.runsOn,
-                memory.pagesOnNode, memory.pagesElsewhere, memory.pagesUnknown, pagesByNode(memory.pages)))
+                memory.pagesOnNode, memory.pagesElsewhere, strays, memory.pagesUnknown, pagesByNode(memory.pages)))
     }
 }
 
