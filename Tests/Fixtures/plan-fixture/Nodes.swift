@@ -7,11 +7,11 @@ import Synchronization
 /// How a group lies on the machine's memory nodes, in lines of words with a tab between, for tools/numa-vm:
 ///
 ///     place SHARD CPU CORE NODE
-///     memory PHASE SHARD CPU NODE MAY-RUN-ON RUNS-ON PAGES-ON-NODE PAGES-ELSEWHERE STRAYS PAGES-UNKNOWN PAGES-BY-NODE
+///     memory PHASE SHARD CPU NODE MAY-RUN-ON RUNS-ON ON-NODE ELSEWHERE STRAYS UNKNOWN BY-NODE
 ///
-/// The phases: `start`, when nothing has been posted; `load`, when all shards have posted to each other, and used their
-/// timers and watchers, until all of it had to grow; `again` and `more`, the same of a second group, whose shards are in
-/// reverse order on the CPUs, so that each may get the heap that another shard had.
+/// The last five are numbers of pages. The phases: `start`, when nothing has been posted; `load`, when all shards have
+/// posted to each other, and used their timers and watchers, until all of it had to grow; `again` and `more`, the same
+/// of a second group, whose shards are in reverse order on the CPUs, so that each may get the heap that another had.
 ///
 /// The load takes some seconds: the kernel moves pages to those who use them, but not at once. After it the shards have
 /// ten seconds to bring their pages home; strays are those that were elsewhere when it ended.
@@ -118,7 +118,7 @@ private func waitUntil(_ condition: () -> Bool) {
     }
 }
 
-/// Each shard posts more to each other, and to itself, than it has nodes for, and fills its tables. The caller posts too.
+/// Each shard posts more to each other, and to itself, than it has nodes for, and fills its tables. So does the caller.
 private func load(_ group: LoopGroup) {
     let posts = 1_500
     let ran = Counter()
