@@ -155,8 +155,8 @@ final class ShardThread: Sendable {
         do throws(LoopError) { loop = try Loop() } catch { throw .loop(shard: place.shard, error) }
         core.setWaker(loop.waker)
         launch.add(core)
-        if let node = place.node, launch.plan.topology.nodesWithMemory.contains(node) {
-            Memory.bringHome(core.memory + loop.memory, to: node)
+        if let node = place.node {
+            Memory.bringHome(core.memory + loop.memory, to: launch.plan.topology.memoryNodes(of: node))
         }
         return (core, loop)
     }

@@ -38,7 +38,7 @@ public final class Shard {
         self.loop = loop
         self.group = group
         nodes = NodeStock(core.pool, returningTo: group.cores.map(\.pool) + [core.outside])
-        upkeep = Cell(Upkeep(core, cores: group.cores, topology: group.plan.topology))
+        upkeep = Cell(Upkeep(core, loop, cores: group.cores, topology: group.plan.topology))
     }
 
     /// The shard that the calling thread is; nil on other threads. Contract G6.

@@ -68,6 +68,56 @@ extension LinuxEventGroupSuite {
             }
         }
 
+        @Test("G3 pages that were moved to another node come home while the shard is active")
+        func broughtHome() throws {
+            let topology = try Topology()
+            guard topology.nodesWithMemory.count > 1 else { return print("skipped: one node has memory") }
+            try withGroup(threads: topology.cpus.count) { group in
+                let before = try group.memoryReport()
+                guard Self.isAllowed(before) else { return }
+                for memory in before where memory.node != nil {
+                    let other = topology.nodesWithMemory.first { !memory.memoryNodes.contains($0) }
+                    let away = CInt(try #require(other))
+                    let nodes = [CInt](repeating: away, count: memory.pages.count)
+                    var status = [CInt](repeating: -1, count: memory.pages.count)
+                    #expect(clinux_move_pages(memory.pages, nodes, &status, UInt(nodes.count)) >= 0)
+                    // A page that is in use at that moment may stay.
+                    #expect(status.count { $0 == away } > nodes.count / 2)
+                }
+                // The report itself makes turns.
+                let areHome = eventually(seconds: 20) {
+                    usleep(10_000)
+                    return (try? group.memoryReport())?.allSatisfy { $0.node == nil || $0.pagesElsewhere == 0 } == true
+                }
+                let after = try group.memoryReport()
+                #expect(areHome, "\(after)")
+            }
+        }
+
+        @Test("G3 a shard looks at all of its memory in turn, a megabyte at a time, however that changes")
+        func inTurn() {
+            /// By its start alone.
+            func parts(_ round: inout MemoryRound, of sizes: [Int], count: Int) -> [[UInt]] {
+                let ranges = sizes.enumerated().map { MemoryRange(start: UInt($0.offset), byteCount: $0.element) }
+                return (0..<count).map { _ in round.next(of: ranges).map(\.start) }
+            }
+            let megabyte = 1 << 20
+            var round = MemoryRound()
+            // What fits is looked at whole, each range once.
+            #expect(parts(&round, of: [1, 2, 3], count: 2) == [[0, 1, 2], [0, 1, 2]])
+            #expect(parts(&round, of: [], count: 1) == [[]])
+            round = MemoryRound()
+            let half = megabyte / 2
+            #expect(parts(&round, of: [half, half, half], count: 3) == [[0, 1], [2, 0], [1, 2]])
+            // One that is too large is looked at alone.
+            round = MemoryRound()
+            #expect(parts(&round, of: [half, 3 * megabyte, half, half], count: 4) == [[0], [1], [2, 3], [0]])
+            // It grows and shrinks.
+            #expect(parts(&round, of: [half, half], count: 1) == [[1, 0]])
+            #expect(parts(&round, of: [half], count: 2) == [[0], [0]])
+            #expect(parts(&round, of: [half, half, half], count: 2) == [[1, 2], [0, 1]])
+        }
+
         @Test("G3 a shard cannot wait for the report, and a group that has stopped has none")
         func refusals() throws {
             let refused = Flag()

@@ -142,10 +142,31 @@ extension LinuxEventGroupSuite {
             #expect(topology.nodesWithMemory == [0, 1])
             let plan = try Plan(topology: topology)
             #expect(plan.shards.map(\.node) == [0, 0, 3, 3])
-            #expect(plan.reasons.contains { $0.contains("node 3 has no memory") })
+            #expect(plan.reasons.contains { $0.hasPrefix("node 3 has no memory") && $0.hasSuffix("node 0-1") })
             // Memory may lie elsewhere, so the node counts though all CPUs are on one.
             let attached = MachineTree().cpus(online: "0-1").nodes([0: "0-1", 1: ""])
             #expect(try Self.plan(attached).shards.map(\.node) == [0, 0])
+        }
+
+        @Test("G3 memory of a node without any is that of the nearest that have some, as far as the kernel tells")
+        func nearestMemory() throws {
+            let tree = MachineTree().cpus(online: "0-7")
+                .nodes([0: "0-1", 2: "2-3", 3: "4-5", 7: "6-7"], withMemory: "0,2")
+            func homes(_ distances: String?) throws -> [[Int]] {
+                if let distances { tree.file("/sys/devices/system/node/node3/distance", distances) }
+                let topology = try tree.topology(Array(0..<8))
+                return [0, 2, 3].map(topology.memoryNodes)
+            }
+            #expect(try homes(nil) == [[0], [2], [0, 2]])
+            // In the order of the nodes, holes left out.
+            #expect(try homes("40 15 10 20\n") == [[0], [2], [2]])
+            #expect(try homes("21 31 10 11\n") == [[0], [2], [0]])
+            #expect(try homes("20 20 10 11\n") == [[0], [2], [0, 2]])
+            #expect(try Self.plan(tree).reasons.contains { $0.hasSuffix("that of node 0,2") })
+            for text in ["", "40 15 10", "40 15 10 x", "40 15 10 20 20"] {
+                #expect(try homes(text) == [[0], [2], [0, 2]])
+                #expect(try Self.plan(tree).reasons.contains { $0.contains("node3/distance") })
+            }
         }
 
         // MARK: Kinds of placement
@@ -239,6 +260,7 @@ extension LinuxEventGroupSuite {
                 "/proc/self/cgroup", "/proc/self/mountinfo", "/sys/devices/system/cpu/online",
                 "/sys/devices/system/node/online", "/sys/devices/system/node/has_memory",
                 "/sys/devices/system/node/node0/cpulist", "/sys/devices/system/node/node1/cpulist",
+                "/sys/devices/system/node/node1/distance",
                 "/sys/devices/system/cpu/cpu0/topology/core_cpus_list", "/sys/devices/system/cpu/cpu1/topology/core_id",
                 "/sys/devices/system/cpu/cpu2/topology/thread_siblings_list", "/c/cpu.max", "/c/a/cpu.max",
                 "/c/cpu.cfs_quota_us", "/c/cpu.cfs_period_us", "/c/cpuset.cpus.effective", "/c/cpuset.effective_cpus",

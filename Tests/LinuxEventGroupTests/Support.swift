@@ -16,7 +16,7 @@ enum Rounds {
     /// Under ThreadSanitizer everything takes many times as long.
     static let isSanitized = dlsym(nil, "__tsan_init") != nil
 
-    static let secondsPerTest: UInt64 = Effort.isLong ? 3_600 : 120
+    static let secondsPerTest = Effort.atMost(Effort.isLong ? 3_600 : 120 as UInt64)
 
     /// Seconds after which what takes a moment, or a second on a busy machine, will not happen any more.
     static let patience: Double = Effort.isLong ? 600 : 20
@@ -64,7 +64,7 @@ func withGroup(
         #expect(Tested.threads.count == threads, sourceLocation: sourceLocation)
         #expect(OpenDescriptors.count() >= descriptors + threads, sourceLocation: sourceLocation)
         let result = Result { try body(group) }
-        report = try group.stop(deadline: .seconds(20))
+        report = try group.stop(deadline: .seconds(Effort.atMost(20.0)))
         #expect(report?.isComplete == true, "\(report!)", sourceLocation: sourceLocation)
         try result.get()
     }
@@ -129,7 +129,7 @@ func unexpected(_ error: (any Error)?, sourceLocation: SourceLocation = #_source
 
 /// Looks until the condition holds; whether it came to hold in time.
 func eventually(seconds: Double = 10, _ condition: () -> Bool) -> Bool {
-    let deadline = Clock.monotonic() &+ UInt64(seconds * 1e9)
+    let deadline = Clock.monotonic() &+ UInt64(Effort.atMost(seconds) * 1e9)
     while !condition() {
         if Clock.monotonic() > deadline { return condition() }
         usleep(100)

@@ -1,4 +1,4 @@
-// The first process of the machine that tools/kernels boots: mounts what the tests need, runs one script, and turns the
+// The first process of a machine that emulator.sh boots: mounts what the tests need, runs one script, and turns the
 // machine off. It speaks on the console; the script's output goes to the second serial line.
 #define _GNU_SOURCE
 #include <errno.h>

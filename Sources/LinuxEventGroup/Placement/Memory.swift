@@ -40,17 +40,21 @@ enum Memory {
         #endif
     }
 
-    /// Moves pages that lie elsewhere: those of an earlier thread's heap that hold something, so were not given back.
-    static func bringHome(_ ranges: [MemoryRange], to node: Int) {
+    /// Moves pages that lie elsewhere: those of an earlier thread's heap that were not given back, and those that the
+    /// kernel has moved to a thread of another node that uses them.
+    ///
+    /// - Parameter homes: nodes that have memory; where a page is on one of them, it stays.
+    static func bringHome(_ ranges: [MemoryRange], to homes: [Int]) {
         #if NUMA
-        guard mayChoose, let number = CInt(exactly: node) else { return }
+        let homes = homes.map { CInt(clamping: $0) }
+        guard mayChoose, let home = homes.first else { return }
         let pages = pages(of: ranges)
         guard let nodes = nodes(of: pages) else { return }
-        let strays = zip(pages, nodes).filter { $0.1 >= 0 && $0.1 != number }.map(\.0)
+        let strays = zip(pages, nodes).filter { $0.1 >= 0 && !homes.contains($0.1) }.map(\.0)
         guard !strays.isEmpty else { return }
         var status = [CInt](repeating: 0, count: strays.count)
         _ = unsafe clinux_move_pages(
-            strays, [CInt](repeating: number, count: strays.count), &status, UInt(strays.count))
+            strays, [CInt](repeating: home, count: strays.count), &status, UInt(strays.count))
         #endif
     }
 

@@ -10,8 +10,11 @@ package struct ShardMemory: Hashable, Sendable, CustomStringConvertible {
     package let cpu: Int?
     /// That CPU's node, also where it is the only one.
     package let node: Int?
+    /// Where its memory is to lie: on that node, or, if it has no memory, on the nearest that has.
+    package let memoryNodes: [Int]
     /// All pages that hold some of it, by address.
     package let pages: [UInt]
+    /// On one of `memoryNodes`.
     package let pagesOnNode: Int
     package let pagesElsewhere: Int
     /// Never touched, or the kernel may not be asked.
@@ -19,6 +22,7 @@ package struct ShardMemory: Hashable, Sendable, CustomStringConvertible {
 
     package var description: String {
         "shard \(shard): CPU \(cpu.map(String.init) ?? "-"), node \(node.map(String.init) ?? "-"), "
+            + (memoryNodes == node.map { [$0] } ?? [] ? "" : "memory of node \(CPUSet(memoryNodes)), ")
             + "\(pagesOnNode) pages on it, \(pagesElsewhere) elsewhere, \(pagesUnknown) unknown"
     }
 
@@ -26,11 +30,12 @@ package struct ShardMemory: Hashable, Sendable, CustomStringConvertible {
         shard = core.index
         cpu = core.cpu
         node = core.cpu.flatMap { topology.cpu($0)?.node }
+        memoryNodes = node.map(topology.memoryNodes) ?? []
         pages = Memory.pages(of: core.memory + loop.memory)
         let nodes = Memory.nodes(of: pages) ?? pages.map { _ in -EPERM }
         let known = nodes.filter { $0 >= 0 }
-        let home = node
-        pagesOnNode = known.count { Int($0) == home }
+        let homes = memoryNodes
+        pagesOnNode = known.count { homes.contains(Int($0)) }
         pagesElsewhere = known.count - pagesOnNode
         pagesUnknown = nodes.count - known.count
     }

@@ -81,7 +81,8 @@ public struct Plan: Hashable, Sendable, CustomStringConvertible {
 
         reasons.append("CPU quota: " + (topology.quota.map { "\($0)" } ?? "none"))
         for node in Set(shards.compactMap(\.node)).subtracting(topology.nodesWithMemory).sorted() {
-            reasons.append("node \(node) has no memory: its shards take the nearest")
+            let nearest = CPUSet(topology.memoryNodes(of: node))
+            reasons.append("node \(node) has no memory: its shards take the nearest, that of node \(nearest)")
         }
         self.shards = shards
         self.topology = topology

@@ -22,6 +22,8 @@ public struct Topology: Hashable, Sendable, CustomStringConvertible {
     public let nodes: [Int]
     /// Those of `nodes` that have memory.
     public let nodesWithMemory: [Int]
+    /// For each node without memory, the nearest that have some.
+    private let nearestWithMemory: [Int: [Int]]
     /// The smallest CPU quota of the process's control group and all above it; nil where none is set.
     public let quota: CPUQuota?
     /// Where the list of usable CPUs comes from, and what was ignored.
@@ -32,6 +34,10 @@ public struct Topology: Hashable, Sendable, CustomStringConvertible {
 
     /// Memory can lie on one node or another.
     public var hasSeveralNodes: Bool { nodes.count > 1 }
+
+    /// Where the memory of a node's CPUs lies: on the node itself, or, if it has no memory, on the nearest that has;
+    /// several nodes where these are as near. Contract G3.
+    package func memoryNodes(of node: Int) -> [Int] { nearestWithMemory[node] ?? [node] }
 
     /// CPUs in the order in which a shard that lost its own takes them: same node first, then those with the fewest
     /// shards, then the same core, then by number. Contract G1.
@@ -77,6 +83,7 @@ public struct Topology: Hashable, Sendable, CustomStringConvertible {
             ?? files.list("/sys/devices/system/node/has_normal_memory")
         self.nodes = nodes
         nodesWithMemory = withMemory.map { $0.intersection(CPUSet(nodes)).numbers } ?? nodes
+        nearestWithMemory = Self.nearest(nodesWithMemory, nodes, &files)
         let coreOfCPU = Self.coreOfCPU(usable.cpus, &files)
         var seen: Set<Int> = []
         var cpus: [CPU] = []
@@ -130,6 +137,31 @@ public struct Topology: Hashable, Sendable, CustomStringConvertible {
             }
         }
         return nodeOfCPU
+    }
+
+    private static func nearest(
+        _ withMemory: [Int], _ nodes: [Int], _ files: inout SystemFiles
+    ) -> [Int: [Int]] {
+        var nearest: [Int: [Int]] = [:]
+        for node in nodes where !withMemory.contains(node) {
+            let distances = distances(from: node, to: nodes, &files)
+            let least = withMemory.compactMap { distances[$0] }.min()
+            nearest[node] = withMemory.filter { distances[$0] == least }
+        }
+        return nearest
+    }
+
+    /// None where the kernel does not tell them: then all nodes are as near.
+    private static func distances(from node: Int, to nodes: [Int], _ files: inout SystemFiles) -> [Int: Int] {
+        let path = "/sys/devices/system/node/node\(node)/distance"
+        guard let words = files.text(path)?.split(whereSeparator: \.isWhitespace) else { return [:] }
+        let numbers = words.compactMap { Int($0) }
+        // One for each node that is on, in ascending order.
+        guard numbers.count == words.count, numbers.count == nodes.count else {
+            files.note("ignored \(path), which has no number for each node")
+            return [:]
+        }
+        return Dictionary(uniqueKeysWithValues: zip(nodes, numbers))
     }
 
     private static func coreOfCPU(_ cpus: CPUSet, _ files: inout SystemFiles) -> [Int: Int] {

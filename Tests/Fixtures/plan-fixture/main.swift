@@ -11,8 +11,12 @@ case "plan": try printPlan()
 case "start": try start()
 case "upkeep": try upkeep(seconds: number(1) ?? 1, repairs: number(2).map(UInt64.init) ?? .max)
 case "memory": try printMemory(rounds: number(1) ?? 1)
+case "nodes": try printNodes(arguments.dropFirst().first ?? "automatic")
 case "no-memory-calls": try withoutMemoryCalls()
-default: say("usage: plan-fixture plan | start | upkeep SECONDS [REPAIRS] | memory [ROUNDS] | no-memory-calls")
+default:
+    say(
+        "usage: plan-fixture plan | start | upkeep SECONDS [REPAIRS] | memory [ROUNDS] | nodes [PLACEMENT] | "
+            + "no-memory-calls")
 }
 
 /// A line at once, whole.
