@@ -6,6 +6,8 @@ public enum LoopGroupError: Error, Sendable, CustomStringConvertible {
     case invalidThreads(Int)
     /// A bounded mailbox holds at least one task. Contract M3.
     case invalidCapacity(Int)
+    /// A mailbox cannot spill fewer than no tasks, and one without a bound spills none. Contract M3.
+    case invalidSpillLimit(Int)
     /// A placement asks for a CPU that the process may not use. Contract G2.
     case unusableCPU(Int)
     /// A placement lists no CPU. Contract G2.
@@ -18,6 +20,8 @@ public enum LoopGroupError: Error, Sendable, CustomStringConvertible {
     case loop(shard: Int, LoopError)
     /// The start block threw on a shard. All others were undone. Contract G1.
     case start(shard: Int, any Error)
+    /// The watchdog's thread could not be made. The shards were undone. Contract G7.
+    case watchdog(SystemError)
     /// A shard cannot wait for its own group to end. Contract G9.
     case calledOnShard
     /// The group stops, or has stopped.
@@ -27,12 +31,14 @@ public enum LoopGroupError: Error, Sendable, CustomStringConvertible {
         switch self {
         case .invalidThreads(let count): "a group cannot have \(count) threads (1 to \(Router.shardLimit))"
         case .invalidCapacity(let count): "a mailbox cannot be bounded at \(count) tasks"
+        case .invalidSpillLimit(let count): "a mailbox cannot spill \(count) tasks: it takes a bound, and at least none"
         case .unusableCPU(let cpu): "CPU \(cpu) is not one that this process may use"
         case .noCPUs: "there is no CPU to place a shard on"
         case .placement(let error): "placement: \(error)"
         case .thread(let shard, let error): "thread of shard \(shard): \(error)"
         case .loop(let shard, let error): "loop of shard \(shard): \(error)"
         case .start(let shard, let error): "start of shard \(shard): \(error)"
+        case .watchdog(let error): "thread of the watchdog: \(error)"
         case .closed: "the group has stopped"
         case .calledOnShard: "a shard cannot wait for the group it belongs to; use requestStop()"
         }

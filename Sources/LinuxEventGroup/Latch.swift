@@ -45,3 +45,41 @@ internal import Synchronization
         }
     }
 }
+
+/// What one thread waits at, and others ring: futex(2). A ring is never lost: it is counted.
+@safe final class Bell: Sendable {
+    private let address: UInt
+
+    private var word: UnsafeMutablePointer<Atomic<UInt32>> {
+        unsafe UnsafeMutablePointer(bitPattern: address).unsafelyUnwrapped
+    }
+
+    init() {
+        let word = UnsafeMutablePointer<Atomic<UInt32>>.allocate(capacity: 1)
+        unsafe word.initialize(to: Atomic(0))
+        address = UInt(bitPattern: word)
+    }
+
+    deinit { unsafe word.deallocate() }
+
+    /// How often it has rung. Acquiring: what was done before a ring is visible.
+    var count: UInt32 { unsafe word.pointee.load(ordering: .acquiring) }
+
+    func ring() {
+        let word = unsafe self.word
+        unsafe word.pointee.wrappingAdd(1, ordering: .releasing)
+        unsafe word.withMemoryRebound(to: UInt32.self, capacity: 1) { _ = unsafe clinux_futex_wake_all($0) }
+    }
+
+    /// Waits until it has rung more often than that.
+    func wait(after count: UInt32) { while self.count == count { wait(count, nil) } }
+
+    /// Waits for a ring, or until then.
+    func wait(until deadline: Instant) { wait(count, deadline) }
+
+    private func wait(_ count: UInt32, _ deadline: Instant?) {
+        unsafe word.withMemoryRebound(to: UInt32.self, capacity: 1) {
+            _ = unsafe clinux_futex_wait($0, count, deadline?.nanoseconds ?? 0)
+        }
+    }
+}

@@ -8,7 +8,10 @@ internal import Synchronization
 /// Each shard is made by its own thread, so that what it consists of lies on its own memory node. Contract G3.
 final class Launch: Sendable {
     let plan: Plan
-    let mailboxCapacity: Int?
+    let mailbox: MailboxLimit
+    let idle: IdlePolicy
+    let spinBudget: SpinBudget
+    let watchdog: Watchdog?
     let start: @Sendable (Shard) throws -> Void
     let making: Rendezvous
     let blocks: Rendezvous
@@ -25,9 +28,15 @@ final class Launch: Sendable {
         var group: LoopGroup?
     }
 
-    init(plan: Plan, mailboxCapacity: Int?, start: @escaping @Sendable (Shard) throws -> Void) {
+    init(
+        plan: Plan, mailbox: MailboxLimit, idle: IdlePolicy, watchdog: WatchdogOptions?,
+        start: @escaping @Sendable (Shard) throws -> Void
+    ) {
         self.plan = plan
-        self.mailboxCapacity = mailboxCapacity
+        self.mailbox = mailbox
+        self.idle = idle
+        spinBudget = SpinBudget(shards: idle.shards)
+        self.watchdog = watchdog.map { Watchdog($0) }
         self.start = start
         let count = plan.shards.count
         making = Rendezvous(count)
@@ -67,6 +76,18 @@ final class Launch: Sendable {
         running.wait()
         for thread in threads { _ = clinux_thread_join(thread) }
         throw failure
+    }
+
+    /// Starts the watchdog, if there shall be one; it ends after the last shard. Returns its thread.
+    func startWatchdog(of cores: Cores) throws(LoopGroupError) -> UInt? {
+        guard let watchdog else { return nil }
+        let context = unsafe Unmanaged.passRetained(WatchdogThread(watchdog, cores))
+        var handle: UInt = 0
+        let result = unsafe clinux_thread_start(
+            &handle, "watchdog", { unsafe WatchdogThread.main($0) }, context.toOpaque())
+        if result == 0 { return handle }
+        unsafe context.release()
+        throw .watchdog(SystemError(call: "pthread_create", code: -result))
     }
 
     /// Lets all threads run their start blocks. If one throws, all are on their way to their end.
@@ -114,6 +135,23 @@ final class Rendezvous: Sendable {
     func letGo() { decided.countDown() }
 }
 
+/// The body of the watchdog's thread.
+private final class WatchdogThread: Sendable {
+    private let watchdog: Watchdog
+    private let cores: Cores
+
+    init(_ watchdog: Watchdog, _ cores: Cores) {
+        self.watchdog = watchdog
+        self.cores = cores
+    }
+
+    static func main(_ context: UnsafeMutableRawPointer?) {
+        guard let context = unsafe context else { return }
+        let thread = unsafe Unmanaged<WatchdogThread>.fromOpaque(context).takeRetainedValue()
+        thread.watchdog.run(thread.cores)
+    }
+}
+
 /// The body of a shard's thread.
 final class ShardThread: Sendable {
     private let place: Plan.Place
@@ -140,7 +178,7 @@ final class ShardThread: Sendable {
         made = nil
         core.counters.value.cpuTime.start()
         defer { core.counters.value.cpuTime.end() }
-        Shard(core: core, loop: loop, group: group).live(launch)
+        Shard(core: core, loop: loop, group: group, launch: launch).live(launch)
     }
 
     /// First the CPU, then memory of its node, then everything that allocates. Contract G3.
@@ -149,7 +187,7 @@ final class ShardThread: Sendable {
             do throws(SystemError) { try Affinity.pin(to: cpu) } catch { throw .thread(shard: place.shard, error) }
             Memory.preferLocal()
         }
-        let core = ShardCore(place, capacity: launch.mailboxCapacity, outside: launch.outside)
+        let core = ShardCore(place, launch)
         core.counters.value.cpu.store(place.cpu ?? -1, ordering: .relaxed)
         let loop: Loop
         do throws(LoopError) { loop = try Loop() } catch { throw .loop(shard: place.shard, error) }

@@ -19,6 +19,8 @@ public final class LoopGroup: Sendable {
     let cores: Cores
     let handlers: ChannelHandlers
     private let router: Router
+    /// Handlers of the group's watches note which descriptor they run for. Contract G7.
+    let namesDescriptors: Bool
     private let running: Latch
     /// Threads that nobody has joined yet.
     private let threads: Locked<[UInt]>
@@ -29,12 +31,13 @@ public final class LoopGroup: Sendable {
     /// As `LoopGroup(plan: LoopGroup.plan(threads:placement:))`, where the other parameters are described.
     /// - Throws: what `plan` throws, or what failed first, and on which shard. Contract G1.
     public convenience init(
-        threads: Int? = nil, placement: Placement = .automatic, mailboxCapacity: Int? = nil, name: String = "shard",
+        threads: Int? = nil, placement: Placement = .automatic, mailboxCapacity: Int? = nil, spillLimit: Int = 0,
+        idle: IdlePolicy = .sleep, watchdog: WatchdogOptions? = nil, name: String = "shard",
         start: @escaping @Sendable (_ shard: Shard) throws -> Void = { _ in }
     ) throws(LoopGroupError) {
         try self.init(
-            plan: Self.plan(threads: threads, placement: placement), mailboxCapacity: mailboxCapacity, name: name,
-            start: start)
+            plan: Self.plan(threads: threads, placement: placement), mailboxCapacity: mailboxCapacity,
+            spillLimit: spillLimit, idle: idle, watchdog: watchdog, name: name, start: start)
     }
 
     /// Starts the shards of a plan: all, or none. Returns when the start block has returned on every one. Contract G1.
@@ -42,25 +45,41 @@ public final class LoopGroup: Sendable {
     /// - Parameters:
     ///   - plan: how many shards, and where; made before, on a thread that may use the same CPUs.
     ///   - mailboxCapacity: tasks on their way to one shard, beyond which a post is refused; nil for no bound.
+    ///   - spillLimit: how many more are taken all the same, and wait in line until there is room. Contract M3.
+    ///   - idle: what a shard does while it has nothing to do. Contract G12.
+    ///   - watchdog: reports shards that are stuck; nil for none. Contract G7.
     ///   - name: threads are called "name-0", "name-1", …, cut to 15 bytes.
     ///   - start: runs on each shard's thread before this returns. If it throws on one, all are undone.
     /// - Throws: what failed first, and on which shard.
     public init(
-        plan: Plan, mailboxCapacity: Int? = nil, name: String = "shard",
+        plan: Plan, mailboxCapacity: Int? = nil, spillLimit: Int = 0, idle: IdlePolicy = .sleep,
+        watchdog: WatchdogOptions? = nil, name: String = "shard",
         start: @escaping @Sendable (_ shard: Shard) throws -> Void = { _ in }
     ) throws(LoopGroupError) {
         if let mailboxCapacity, mailboxCapacity < 1 { throw .invalidCapacity(mailboxCapacity) }
-        let launch = Launch(plan: plan, mailboxCapacity: mailboxCapacity, start: start)
+        if spillLimit < 0 || spillLimit > 0 && mailboxCapacity == nil { throw .invalidSpillLimit(spillLimit) }
+        let launch = Launch(
+            plan: plan, mailbox: MailboxLimit(capacity: mailboxCapacity, spillLimit: spillLimit), idle: idle,
+            watchdog: watchdog, start: start)
         cores = Cores(try launch.makeShards(name: name), outside: launch.outside)
         threads = Locked(launch.threads)
         running = launch.running
         handlers = launch.handlers
         router = Router(shards: plan.shards.count)
         self.plan = plan
+        namesDescriptors = watchdog?.namesDescriptors ?? false
         if let failure = launch.runBlocks(of: self) {
             running.wait()
             join()
             throw failure
+        }
+        do throws(LoopGroupError) {
+            if let thread = try launch.startWatchdog(of: cores) { threads.withLock { $0.append(thread) } }
+        } catch {
+            requestStop()
+            running.wait()
+            join()
+            throw error
         }
     }
 

@@ -20,25 +20,40 @@ public final class Shard {
     /// Tasks to run before the next look into the mailbox.
     private var untilNextTake = 0
     let nodes: NodeStock
-    private var counts = Counts()
+    private var counts = ShardCounts()
+    /// A post is to be timed, or was, and has not come. Contract G10.
+    private var isTiming = false
     /// Calls of this shard's that have no reply yet. Contract M6.
-    let openCalls = OpenCalls()
+    let openCalls: OpenCalls
     /// Watches that belong here by the hash of their descriptor, and are elsewhere or on their way. Contract G5.
     var moved: [CInt: Registration] = [:]
     /// What ends values of this shard's, in the order they were made. Contract G6.
-    private var services: [Service] = []
+    var services: [Service] = []
     private let upkeep: Cell<Upkeep>
+    /// Whether it may look for work where there is none, instead of sleeping. Contract G12.
+    private let mayLook: Bool
+    private let spinning: Cell<Spinning>
+    /// Who is to be told that the shard has woken up; nil where there is no watchdog. Contract G7.
+    private let watchdog: Watchdog?
 
     /// How many tasks run in one turn before descriptors and timers have their share. Contract M7, L13.
     private static let taskBudget = 1024
 
-    init(core: ShardCore, loop: Loop, group: LoopGroup) {
+    /// How many looks into the mailbox make up one look for work, before descriptors and timers have their turn; and
+    /// how often tasks may be found and run in it.
+    private static let looks = 64, finds = 16
+
+    init(core: ShardCore, loop: Loop, group: LoopGroup, launch: Launch) {
         index = core.index
         self.core = core
         self.loop = loop
         self.group = group
-        nodes = NodeStock(core.pool, returningTo: group.cores.map(\.pool) + [core.outside])
+        nodes = NodeStock(core.pool, returningTo: group.cores.map(\.pool) + [core.outside], counting: core.traffic)
+        openCalls = OpenCalls(core.calls)
         upkeep = Cell(Upkeep(core, loop, cores: group.cores, topology: group.plan.topology))
+        mayLook = launch.idle.kind != .sleep && group.plan.allowsSpinning && core.place.cpu != nil
+        spinning = Cell(Spinning(launch.idle, launch.spinBudget))
+        watchdog = launch.watchdog
     }
 
     /// The shard that the calling thread is; nil on other threads. Contract G6.
@@ -117,37 +132,71 @@ public final class Shard {
     private func run() throws(LoopError) {
         while !core.isRefusing {
             let hasSlept = try wait()
+            if watchdog != nil { counts.turnBegan = clinux_monotonic_ns() }
+            enter(.callbacks)
             let turn = try loop.dispatch()
             let isIdle = backlog.isEmpty && turn.events + turn.timers + turn.deferred == 0
             if hasSlept, isIdle { counts.wakesSpurious += 1 }
+            if mayLook, !isIdle { spinning.value.didWork() }
             if turn.stopped { group.requestStop() }
             counts.turns += 1
-            // The clock is read in turns that cost a sleep anyway, and now and then in others. Contract G1.
-            if hasSlept || counts.turns & 15 == 0 { upkeep.value.look() }
+            if hasSlept || counts.turns & 15 == 0 { lookAround() }
             counts.events += UInt64(turn.events)
-            runTasks(atMost: Self.taskBudget)
+            runTasks(atMost: Self.taskBudget, afterSleep: hasSlept)
             counts.watchers = loop.statistics.watchers
             publish()
+        }
+        if mayLook { spinning.value.end() }
+    }
+
+    /// What is done in turns that cost a sleep anyway, and now and then in others.
+    private func lookAround() {
+        upkeep.value.look()
+        if mayLook { spinning.value.look() }
+        if !isTiming, counts.turns & 3 == 0 {
+            isTiming = true
+            core.askForTime()
         }
     }
 
     /// Waits for events and posts alike, and takes what was posted. Returns whether it had said that it sleeps.
     private func wait() throws(LoopError) -> Bool {
-        if backlog.isEmpty {
-            if core.mailbox.sleep() {
-                // Nodes must not sleep here while their owners allocate new ones.
-                nodes.sendAll()
-                counts.sleeps += 1
-                // Now, so that the ledger is right while the shard sleeps. Contract M4.
-                core.counters.value.sleeps.store(counts.sleeps, ordering: .relaxed)
-                try loop.wait()
-                take()
-                return true
-            }
+        if backlog.isEmpty, !(mayLook && look()), core.mailbox.sleep() {
+            // Nodes must not sleep here while their owners allocate new ones.
+            nodes.sendAll()
+            counts.sleeps += 1
+            // Now, so that the ledger is right while the shard sleeps. Contract M4.
+            core.counters.value.sleeps.store(counts.sleeps, ordering: .relaxed)
+            enter(.waiting)
+            try loop.wait()
+            if mayLook { spinning.value.woke() }
+            watchdog?.shardWoke(core, turn: counts.turns)
+            take()
+            return true
         }
         try loop.wait(timeout: .zero)
         take()
         return false
+    }
+
+    /// Looks for posts for about a microsecond, without asking the kernel, and runs what it finds at once. Returns
+    /// whether to go on: then descriptors and timers have their turn next, and then comes another look. Contract G12.
+    private func look() -> Bool {
+        guard spinning.value.begin() else { return false }
+        var found = 0
+        while found < Self.finds, backlog.isEmpty {
+            var looks = 0
+            while core.mailbox.isEmpty, looks < Self.looks {
+                looks += 1
+                clinux_pause()
+            }
+            if looks == Self.looks { break }
+            found += 1
+            take()
+            runTasks(atMost: Self.taskBudget, afterSleep: false)
+        }
+        if found == 0 { nodes.sendAll() }
+        return spinning.value.goOn(found: found > 0)
     }
 
     /// Not while tasks that were taken before wait to be run: new ones would only stand in line behind them, and each
@@ -170,9 +219,10 @@ public final class Shard {
     }
 
     /// Runs what waits now, and no more: what a task posts has to wait for the next turn. Contract M7.
-    private func runTasks(atMost budget: Int) {
+    private func runTasks(atMost budget: Int, afterSleep: Bool) {
         let due = min(backlog.count, budget)
         guard due > 0 else { return }
+        enter(.tasks)
         var credits = 0
         var ran = 0
         var node = backlog.first
@@ -181,7 +231,11 @@ public final class Shard {
             // A hint: a long chain does not fit into the processor's caches.
             clinux_prefetch_read(node.next)
             ran &+= 1
-            if node.hasCredit { credits &+= 1 }
+            let marks = node.marks
+            if !marks.isEmpty {
+                if marks.contains(.credit) { credits &+= 1 }
+                if marks.contains(.timed) { noteLatency(afterSleep) }
+            }
             backlog.countDown()
             publishBacklog()
             if let handler = unsafe node.handler {
@@ -198,29 +252,32 @@ public final class Shard {
         backlog.advance(to: node)
         untilNextTake &-= ran
         counts.tasks &+= UInt64(truncatingIfNeeded: ran)
-        core.credits.giveBack(credits)
+        core.giveBackCredits(credits)
     }
 
-    // MARK: Services
-
-    /// A value that hangs on this shard, and what ends it.
-    private struct Service {
-        let owner: ObjectIdentifier
-        let end: (Shard) -> Void
+    /// A task comes that was timed when it was posted. Contract G10.
+    private func noteLatency(_ afterSleep: Bool) {
+        isTiming = false
+        let posted = core.postedAt.load(ordering: .relaxed)
+        let latency = clinux_monotonic_ns() &- posted
+        core.hopLatency.add(1, at: LatencyHistogram.step(of: latency))
+        if mayLook, afterSleep { spinning.value.learn(wakeCost: latency) }
     }
 
-    func addService(_ owner: ObjectIdentifier, end: @escaping (Shard) -> Void) {
-        services.append(Service(owner: owner, end: end))
+    // MARK: What others may see
+
+    /// For the watchdog. Relaxed: it looks again, and what it reads hangs on nothing. Contract G7.
+    @inline(__always)
+    private func enter(_ phase: ShardPhase) {
+        if watchdog != nil { core.counters.value.activity.store(phase, turn: counts.turns) }
     }
 
-    func endService(_ owner: ObjectIdentifier) {
-        guard let index = services.firstIndex(where: { $0.owner == owner }) else { return }
-        services.remove(at: index).end(self)
-    }
-
-    /// The last made goes first. Contract G6.
-    private func endServices() {
-        while let service = services.popLast() { service.end(self) }
+    /// Copies the plain counters to where others may read them. Relaxed: each stands for itself. Contract G10.
+    private func publish() {
+        counts.spinning = mayLook ? spinning.value.nanoseconds : 0
+        if watchdog != nil { counts.measureTurn() }
+        core.counters.value.publish(counts)
+        publishBacklog()
     }
 
     // MARK: The end
@@ -228,12 +285,15 @@ public final class Shard {
     /// Closes the word, runs what it held, and lets go of everything on its own thread. Contract G9.
     private func end() {
         core.reach(.draining)
+        enter(.ending)
         let before = counts.tasks
         // Before the word is closed, so that a reply that is on its way finds nothing any more. Contract G9.
         openCalls.failAll(on: self)
+        core.closeCredits()
         backlog.append(core.mailbox.close())
         while !backlog.isEmpty, !core.isAbandoned {
-            runTasks(atMost: Self.taskBudget)
+            runTasks(atMost: Self.taskBudget, afterSleep: false)
+            enter(.ending)
         }
         // No events any more, but the blocks that the last tasks deferred.
         if !core.isAbandoned { _ = try? loop.dispatch() }
@@ -254,33 +314,6 @@ public final class Shard {
         counts.watchers = 0
         publish()
         core.reach(.stopped)
-    }
-
-    // MARK: Metrics
-
-    private struct Counts {
-        var turns: UInt64 = 0
-        var events: UInt64 = 0
-        var tasks: UInt64 = 0
-        var sleeps: UInt64 = 0
-        var selfDisarms: UInt64 = 0
-        var wakesSpurious: UInt64 = 0
-        var depth: UInt64 = 0
-        var depthMax: UInt64 = 0
-        var watchers = 0
-    }
-
-    /// Copies the plain counters to where others may read them. Relaxed: each stands for itself. Contract G10.
-    private func publish() {
-        core.counters.value.turns.store(counts.turns, ordering: .relaxed)
-        core.counters.value.events.store(counts.events, ordering: .relaxed)
-        core.counters.value.tasks.store(counts.tasks, ordering: .relaxed)
-        core.counters.value.sleeps.store(counts.sleeps, ordering: .relaxed)
-        core.counters.value.selfDisarms.store(counts.selfDisarms, ordering: .relaxed)
-        core.counters.value.wakesSpurious.store(counts.wakesSpurious, ordering: .relaxed)
-        core.counters.value.depth.store(counts.depth, ordering: .relaxed)
-        core.counters.value.depthMax.store(counts.depthMax, ordering: .relaxed)
-        publishBacklog()
-        core.counters.value.watchers.store(counts.watchers, ordering: .relaxed)
+        watchdog?.shardEnded(core)
     }
 }

@@ -14,11 +14,21 @@ final class ShardCore: Sendable {
     /// The nodes of all threads that are no shard of the group; the same for all of its shards.
     let outside: NodePool
     let counters = Isolated(ShardCounters())
+    /// How many tasks and values have come from each shard, and from elsewhere. Contract G10.
+    let traffic: CounterRow
+    let hopLatency = CounterRow(LatencyHistogram.steps)
+    let calls: CallCounts
+    let isWatched: Bool
+    let stalls = Atomic<UInt64>(0)
+    let wakesLost = Atomic<UInt64>(0)
+    let spilled = Atomic<UInt64>(0)
 
     /// Set once on the shard's thread, before anyone else can have a reason to ring.
     private let waker = AtomicLazyReference<Waker>()
-    /// New tasks are refused from here on; those on their way are still run. Contract G9.
-    private let refuses = Atomic<Bool>(false)
+    /// Looked at by every post, and 0 as a rule: `refusing`, `asksForTime`.
+    private let attention = Atomic<UInt8>(0)
+    /// When the timed node that is on its way was posted. Contract G10.
+    let postedAt = Atomic<UInt64>(0)
     private let stage = Atomic<UInt8>(StopStage.running.rawValue)
     /// Looked at before each task, so alone on its line.
     private let abandoned = Isolated(Atomic<Bool>(false))
@@ -30,43 +40,53 @@ final class ShardCore: Sendable {
     /// Values that had to die here and could not: the shard had ended.
     let valuesLeaked = Atomic<Int>(0)
 
-    init(_ place: Plan.Place, capacity: Int?, outside: NodePool) {
+    init(_ place: Plan.Place, _ launch: Launch) {
         index = place.shard
         self.place = place
-        credits = Credits(limit: capacity)
+        credits = Credits(limit: launch.mailbox.capacity, spillLimit: launch.mailbox.spillLimit)
         pool = NodePool(home: index)
-        self.outside = outside
+        outside = launch.outside
+        let count = launch.plan.shards.count
+        traffic = CounterRow(count + 1)
+        calls = CallCounts(count)
+        isWatched = launch.watchdog != nil
     }
 
     // MARK: Posting
 
     /// Contract M1. Whatever is refused is handed back.
     func post(_ task: consuming @escaping ShardTask) -> PostResult {
-        if let node = nodeAtHand() { return submit(task, in: node, hasCredit: false) }
+        if let node = nodeAtHand() { return submit(task, in: node, []) }
         switch reserve() {
-        case .node(let node): return submit(task, in: node, hasCredit: credits.isBounded)
+        case .node(let node, let marks): return submit(task, in: node, marks)
         case .full: return .full(task)
         case .closed: return .closed(task)
         }
     }
 
-    enum Admission { case admitted, full, closed }
+    enum Admission {
+        case admitted, full, closed
+        /// There is no room, but a place to wait for it.
+        case spilled
+    }
 
     /// Whether so many more tasks or values may come, all or none: their places are taken then.
     @inline(__always)
     func admit(_ count: Int) -> Admission {
-        if refuses.load(ordering: .relaxed) { return .closed }
-        return credits.take(count) ? .admitted : .full
+        if isRefusing { return .closed }
+        if credits.take(count) { return .admitted }
+        return credits.spillLimit > 0 && credits.claimSpill(count) ? .spilled : .full
     }
 
     /// Past the limit and past the refusal, for what must arrive: only a closed word turns it back.
-    func submit(_ task: consuming @escaping ShardTask, hasCredit: Bool = false) -> PostResult {
-        submit(task, in: takeNode(), hasCredit: hasCredit)
+    func submit(_ task: consuming @escaping ShardTask, _ marks: TaskNode.Marks = []) -> PostResult {
+        submit(task, in: takeNode(), marks)
     }
 
     @inline(__always)
-    private func submit(_ task: consuming @escaping ShardTask, in node: TaskNode, hasCredit: Bool) -> PostResult {
-        node.fill(task, hasCredit: hasCredit)
+    private func submit(_ task: consuming @escaping ShardTask, in node: TaskNode, _ marks: TaskNode.Marks) -> PostResult
+    {
+        node.fill(task, marks)
         if publish(node) { return .posted }
         let task = node.moveTask()
         takeBack(node)
@@ -74,12 +94,12 @@ final class ShardCore: Sendable {
     }
 
     /// A node for one task or value of the calling thread's; or why there is none. Contract M1.
-    enum Reservation { case node(TaskNode), full, closed }
+    enum Reservation { case node(TaskNode, TaskNode.Marks), full, closed }
 
     /// What most posts need, and no more: an unbounded mailbox, and a node at hand. Nil where it takes more than that.
     @inline(__always)
     func nodeAtHand() -> TaskNode? {
-        if refuses.load(ordering: .relaxed) || credits.isBounded { return nil }
+        if attention.load(ordering: .relaxed) != 0 || credits.isBounded { return nil }
         guard let sender = unsafe Shard.currentUnmanaged else { return ThreadCache.takeAtHand(from: outside) }
         return unsafe sender._withUnsafeGuaranteedRef { $0.core.outside === outside ? $0.nodes.takeAtHand() : nil }
     }
@@ -88,10 +108,18 @@ final class ShardCore: Sendable {
     @inline(never)
     func reserve() -> Reservation {
         switch admit(1) {
-        case .admitted: .node(takeNode())
+        case .admitted: .node(takeNode(), marks())
+        case .spilled: .node(takeNode(), [.credit, .spilled])
         case .full: .full
         case .closed: .closed
         }
+    }
+
+    /// What a node that was admitted has to be marked with.
+    func marks() -> TaskNode.Marks {
+        var marks: TaskNode.Marks = credits.isBounded ? [.credit] : []
+        if noteTime() { marks.insert(.timed) }
+        return marks
     }
 
     /// A node for the calling thread to post with. Nodes come home through the target's group: a shard of another group
@@ -112,6 +140,7 @@ final class ShardCore: Sendable {
     /// Contract M4: whoever finds the shard asleep rings, and does nothing after it.
     @inline(__always)
     func publish(newest: TaskNode, oldest: TaskNode) -> Bool {
+        if credits.spillLimit > 0, newest.marks.contains(.spilled) { return spill(newest: newest, oldest: oldest) }
         if let sender = unsafe Shard.currentUnmanaged, unsafe sender._withUnsafeGuaranteedRef({ $0.core === self }) {
             // A shard's own posts stand in line behind its present work, without any atomic. Contract M7.
             return unsafe sender._withUnsafeGuaranteedRef { $0.enqueue(newest: newest, oldest: oldest) }
@@ -125,7 +154,7 @@ final class ShardCore: Sendable {
 
     /// Contract M4: for the one who found the shard asleep, as the last thing it does.
     @inline(never)
-    private func wake() -> Bool {
+    func wake() -> Bool {
         // The caller's reference to this object keeps the waker alive until its write has returned.
         counters.value.wakesSent.wrappingAdd(1, ordering: .relaxed)
         ring()
@@ -134,7 +163,11 @@ final class ShardCore: Sendable {
 
     /// A node that was refused, and whose contents have been moved out.
     func takeBack(_ node: TaskNode) {
-        if node.hasCredit { credits.giveBack(1) }
+        if node.marks.contains(.spilled) {
+            credits.returnSpill(1)
+        } else if node.marks.contains(.credit) {
+            giveBackCredits(1)
+        }
         if let sender = Shard.current, sender.core.outside === outside {
             sender.nodes.putBack(node)
         } else {
@@ -147,6 +180,23 @@ final class ShardCore: Sendable {
 
     func setWaker(_ waker: Waker) { _ = self.waker.storeIfNil(waker) }
 
+    // MARK: Timing posts, now and then. Contract G10.
+
+    // So a post costs nothing more: it looks at `attention` anyway. One node at a time is timed. All is relaxed: the
+    // mailbox's word hands the time over with the node.
+
+    /// Asks for the time of the next post. The shard's own thread, and not again before that node has come.
+    func askForTime() { attention.bitwiseOr(Self.asksForTime, ordering: .relaxed) }
+
+    /// Whether the calling thread is the one to note when it posts, and has done so.
+    private func noteTime() -> Bool {
+        guard attention.load(ordering: .relaxed) & Self.asksForTime != 0,
+            attention.bitwiseAnd(~Self.asksForTime, ordering: .relaxed).oldValue & Self.asksForTime != 0
+        else { return false }
+        postedAt.store(clinux_monotonic_ns(), ordering: .relaxed)
+        return true
+    }
+
     // MARK: Stopping
 
     var stopStage: StopStage {
@@ -156,12 +206,16 @@ final class ShardCore: Sendable {
 
     func reach(_ stage: StopStage) { self.stage.store(stage.rawValue, ordering: .releasing) }
 
-    var isRefusing: Bool { refuses.load(ordering: .relaxed) }
+    private static let refusing: UInt8 = 1
+    private static let asksForTime: UInt8 = 2
+
+    /// New tasks are refused; those on their way are still run. Contract G9.
+    var isRefusing: Bool { attention.load(ordering: .relaxed) & Self.refusing != 0 }
 
     /// Contract G9, phase one. The ring is not a post's: the shard may be awake, and then it is one wake too many.
     func requestStop() {
-        refuses.store(true, ordering: .relaxed)
-        credits.close()
+        attention.bitwiseOr(Self.refusing, ordering: .relaxed)
+        closeCredits()
         ring()
     }
 

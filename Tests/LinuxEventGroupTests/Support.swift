@@ -54,13 +54,16 @@ func expectNothingLeft(
 /// That the counters see a group at all is shown each time: its threads and descriptors are there while it runs.
 @discardableResult
 func withGroup(
-    threads: Int = 1, capacity: Int? = nil, sourceLocation: SourceLocation = #_sourceLocation,
+    threads: Int = 1, capacity: Int? = nil, spill: Int = 0, idle: IdlePolicy = .sleep,
+    watchdog: WatchdogOptions? = nil, sourceLocation: SourceLocation = #_sourceLocation,
     start: @escaping @Sendable (Shard) throws -> Void = { _ in }, _ body: (LoopGroup) throws -> Void
 ) throws -> StopReport {
     var report: StopReport?
     try expectNothingLeft(sourceLocation: sourceLocation) {
         let descriptors = OpenDescriptors.count()
-        let group = try LoopGroup(threads: threads, mailboxCapacity: capacity, name: Tested.name, start: start)
+        let group = try LoopGroup(
+            threads: threads, mailboxCapacity: capacity, spillLimit: spill, idle: idle, watchdog: watchdog,
+            name: Tested.name, start: start)
         #expect(Tested.threads.count == threads, sourceLocation: sourceLocation)
         #expect(OpenDescriptors.count() >= descriptors + threads, sourceLocation: sourceLocation)
         let result = Result { try body(group) }
@@ -74,6 +77,8 @@ func withGroup(
 /// One thread of this process, as /proc shows it.
 struct KernelThread {
     let name: String
+    /// How often it went to sleep.
+    let sleeps: Int
     /// CPUs that it may run on, such as "0" or "0-1".
     let cpus: String
     /// Bit n - 1 stands for signal n.
@@ -107,6 +112,7 @@ struct KernelThread {
             let parts = line.split(separator: ":", maxSplits: 1)
             if parts.count == 2 { fields[parts[0]] = parts[1].filter { $0 != "\t" && $0 != " " } }
         }
+        sleeps = Int(fields["voluntary_ctxt_switches"] ?? "") ?? 0
         cpus = fields["Cpus_allowed_list"] ?? ""
         blockedSignals = UInt64(fields["SigBlk"] ?? "", radix: 16) ?? 0
     }

@@ -185,6 +185,15 @@ static inline void clinux_prefetch_write(uintptr_t address) {
 #endif
 }
 
+/// Tells the processor that the thread waits for another's store: it saves power, and leaves more to its sibling.
+static inline void clinux_pause(void) {
+#ifdef __x86_64__
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb");
+#endif
+}
+
 /// futex(2), private: waits while `*word == expected`, at most until the absolute deadline (0: without limit).
 int clinux_futex_wait(uint32_t *word, uint32_t expected, uint64_t deadline_ns);
 int clinux_futex_wake_all(uint32_t *word);

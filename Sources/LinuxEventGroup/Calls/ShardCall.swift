@@ -36,8 +36,13 @@ class OpenCall: @unchecked Sendable {
     fileprivate var next: OpenCall?
     fileprivate unowned var previous: OpenCall?
     fileprivate unowned let list: OpenCalls
+    /// The target's number, if it is of the same group.
+    fileprivate let target: Int?
 
-    fileprivate init(_ list: OpenCalls) { self.list = list }
+    fileprivate init(_ list: OpenCalls, _ target: Int?) {
+        self.list = list
+        self.target = target
+    }
 
     /// Ends it without a result: see `TypedCall`.
     fileprivate func fail(_ error: CallError, on shard: Shard) {}
@@ -65,9 +70,9 @@ class OpenCall: @unchecked Sendable {
 private final class TypedCall<Value>: OpenCall, @unchecked Sendable {
     private var reply: CallReply<Value>?
 
-    init(_ list: OpenCalls, reply: @escaping CallReply<Value>) {
+    init(_ list: OpenCalls, _ target: Int?, reply: @escaping CallReply<Value>) {
         self.reply = reply
-        super.init(list)
+        super.init(list, target)
     }
 
     /// On the calling shard.
@@ -92,14 +97,19 @@ private final class TypedCall<Value>: OpenCall, @unchecked Sendable {
 /// The calls that one shard waits for: a list, so that a stop can fail them. Contract G9.
 final class OpenCalls {
     private var first: OpenCall?
+    private let counts: CallCounts
+
+    init(_ counts: CallCounts) { self.counts = counts }
 
     fileprivate func add(_ call: OpenCall) {
+        if let target = call.target { counts.add(1, to: target) }
         call.next = first
         first?.previous = call
         first = call
     }
 
     fileprivate func remove(_ call: OpenCall) {
+        if let target = call.target { counts.add(-1, to: target) }
         let next = call.next
         next?.previous = call.previous
         if let previous = call.previous { previous.next = next } else { first = next }
@@ -128,7 +138,7 @@ extension Shard {
         _ target: ShardReference, deadline: Duration? = nil,
         _ body: @escaping @Sendable (_ shard: Shard) throws -> sending Value, reply: @escaping CallReply<Value>
     ) -> ShardCall {
-        let call = TypedCall(openCalls, reply: reply)
+        let call = TypedCall(openCalls, group.owns(target.core) ? target.index : nil, reply: reply)
         openCalls.add(call)
         let home = core
         let errand = Errand { answer(home, call, Parcel(.failure(CallError.closed))) }

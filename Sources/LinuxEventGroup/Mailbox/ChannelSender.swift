@@ -21,7 +21,7 @@
     @usableFromInline func admit(to index: Int) -> UInt {
         cores.withCore(index) { core in
             guard let node = core.nodeAtHand() else { return reserve(on: core) }
-            node.mark(handler: handler, hasCredit: false)
+            node.mark(handler: handler, [])
             return node.bits
         }
     }
@@ -31,8 +31,8 @@
         switch core.reserve() {
         case .full: return Self.full
         case .closed: return Self.closed
-        case .node(let node):
-            node.mark(handler: handler, hasCredit: core.credits.isBounded)
+        case .node(let node, let marks):
+            node.mark(handler: handler, marks)
             return node.bits
         }
     }
@@ -40,7 +40,7 @@
     /// A node for one value that was admitted, by its bits.
     func fresh(on core: ShardCore) -> UInt {
         let node = core.takeNode()
-        node.mark(handler: handler, hasCredit: core.credits.isBounded)
+        node.mark(handler: handler, core.marks())
         return node.bits
     }
 
@@ -71,15 +71,18 @@
     /// Nodes to fill for a whole batch, linked from the newest to the oldest; or why there are none, in `newest`.
     @usableFromInline func admit(batch count: Int, to index: Int) -> (newest: UInt, oldest: UInt) {
         cores.withCore(index) { core in
+            let isSpilled: Bool
             switch core.admit(count) {
             case .full: return (Self.full, 0)
             case .closed: return (Self.closed, 0)
-            case .admitted: break
+            case .admitted: isSpilled = false
+            case .spilled: isSpilled = true
             }
             var newest: UInt = 0
             var oldest: UInt = 0
             for _ in 0..<count {
                 let node = TaskNode(bits: fresh(on: core))
+                if isSpilled { node.mark(handler: handler, [.credit, .spilled]) }
                 node.next = newest
                 newest = node.bits
                 if oldest == 0 { oldest = newest }

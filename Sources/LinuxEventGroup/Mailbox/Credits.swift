@@ -1,6 +1,6 @@
 internal import Synchronization
 
-/// How much of a bounded mailbox is in use, and who waits for room. Contract M3.
+/// How much of a bounded mailbox is in use, and who and what waits for room. Contract M3.
 ///
 /// The word counts the places taken, and has one bit more that says that somebody waits. So "is there room?" and "I
 /// wait" are one step: either the waiter sees the place that was given back, or who gives it back sees the waiter. The
@@ -9,16 +9,23 @@ struct Credits: ~Copyable, Sendable {
     private let word = Isolated(Atomic<Int>(0))
     private let waiters = Locked(Waiters())
     let limit: Int?
+    /// How many nodes may wait here for room.
+    let spillLimit: Int
 
     /// Larger than any limit, so that nobody takes a place past those who wait.
     private static let waiting = 1 << 62
 
     private struct Waiters {
-        var queue: [Waiter] = []
+        var queue = WaitingLine()
+        /// Places for nodes that wait here, or are about to.
+        var spilled = 0
         var isClosed = false
     }
 
-    init(limit: Int?) { self.limit = limit }
+    init(limit: Int?, spillLimit: Int) {
+        self.limit = limit
+        self.spillLimit = limit == nil ? 0 : spillLimit
+    }
 
     var isBounded: Bool { limit != nil }
 
@@ -41,10 +48,10 @@ struct Credits: ~Copyable, Sendable {
         return false
     }
 
-    func giveBack(_ count: Int) {
-        guard limit != nil, count > 0 else { return }
-        let before = word.value.wrappingSubtract(count, ordering: .relaxed).oldValue
-        if before >= Self.waiting { serve() }
+    /// Returns whether somebody waits for what came back, and is to be served.
+    func giveBack(_ count: Int) -> Bool {
+        guard limit != nil, count > 0 else { return false }
+        return word.value.wrappingSubtract(count, ordering: .relaxed).oldValue >= Self.waiting
     }
 
     // MARK: Waiting
@@ -63,18 +70,8 @@ struct Credits: ~Copyable, Sendable {
     func wait(_ waiter: Waiter) {
         let grant: Grant? = waiters.withLock { waiters in
             if waiters.isClosed { return .closed }
-            guard let limit else { return .granted }
-            var used = word.value.load(ordering: .relaxed)
-            while true {
-                // Who waits already comes first.
-                let hasRoom = used < limit
-                let (exchanged, original) = word.value.weakCompareExchange(
-                    expected: used, desired: hasRoom ? used + 1 : used | Self.waiting, ordering: .relaxed)
-                if exchanged, hasRoom { return .granted }
-                if exchanged { break }
-                used = original
-            }
-            waiters.queue.append(waiter)
+            if takeOrWait() { return .granted }
+            waiters.queue.append(.waiter(waiter))
             return nil
         }
         if let grant { waiter.end(grant) }
@@ -83,42 +80,149 @@ struct Credits: ~Copyable, Sendable {
     /// Ends a wait that has not ended.
     func cancel(_ waiter: Waiter) {
         let isFound = waiters.withLock { waiters in
-            guard let index = waiters.queue.firstIndex(where: { $0 === waiter }) else { return false }
-            waiters.queue.remove(at: index)
+            guard waiters.queue.remove(waiter) else { return false }
             if waiters.queue.isEmpty { word.value.bitwiseAnd(~Self.waiting, ordering: .relaxed) }
             return true
         }
         if isFound { waiter.end(.cancelled) }
     }
 
-    /// The shard stops: nobody gets a place any more.
-    func close() {
-        let queue = waiters.withLock { waiters in
+    /// The shard stops: nobody gets a place any more, and what was spilled is published as it is.
+    func close(publish: (TaskNode) -> Void) {
+        let refused = waiters.withLock { waiters in
             waiters.isClosed = true
             word.value.bitwiseAnd(~Self.waiting, ordering: .relaxed)
-            defer { waiters.queue = [] }
-            return waiters.queue
+            var refused: [Waiter] = []
+            while let next = waiters.queue.popFirst() {
+                switch next {
+                case .waiter(let waiter): refused.append(waiter)
+                // Within the lock: who comes next finds it closed, and all published.
+                case .spilled(let node): publish(node)
+                }
+            }
+            waiters.spilled = 0
+            return refused
         }
-        for waiter in queue { waiter.end(.closed) }
+        for waiter in refused { waiter.end(.closed) }
     }
 
-    /// Hands out what was given back. On a shard's thread usually: nobody holds the lock for longer than such a step.
-    private func serve() {
+    /// Hands out what was given back, first come, first served. On a shard's thread usually: nobody holds the lock for
+    /// longer than such a step.
+    func serve(publish: (TaskNode) -> Void) {
         let served = waiters.withLock { waiters in
-            guard let limit, !waiters.queue.isEmpty else { return ArraySlice<Waiter>() }
-            var count = 0
+            var served: [Waiter] = []
+            guard let limit, !waiters.queue.isEmpty else { return served }
             // Nobody else takes places while the bit is set, so they can only become more.
             var used = word.value.load(ordering: .relaxed) - Self.waiting
-            while used < limit, count < waiters.queue.count {
+            while used < limit, let next = waiters.queue.popFirst() {
                 word.value.wrappingAdd(1, ordering: .relaxed)
                 used += 1
-                count += 1
+                switch next {
+                case .waiter(let waiter): served.append(waiter)
+                // Within the lock: of one producer's posts, none may overtake another.
+                case .spilled(let node):
+                    waiters.spilled -= 1
+                    publish(node)
+                }
             }
-            let served = waiters.queue.prefix(count)
-            waiters.queue.removeFirst(count)
             if waiters.queue.isEmpty { word.value.bitwiseAnd(~Self.waiting, ordering: .relaxed) }
             return served
         }
         for waiter in served { waiter.end(.granted) }
     }
+
+    // MARK: Spilling
+
+    /// Takes places for nodes that shall wait for room, all or none.
+    func claimSpill(_ count: Int) -> Bool {
+        waiters.withLock { waiters in
+            guard !waiters.isClosed, waiters.spilled + count <= spillLimit else { return false }
+            waiters.spilled += count
+            return true
+        }
+    }
+
+    func returnSpill(_ count: Int) {
+        waiters.withLock { if !$0.isClosed { $0.spilled -= count } }
+    }
+
+    /// Lets nodes wait that have their places, oldest first; or publishes them, if there is room by now and nobody
+    /// waits. False if the shard stops, and then they are still the caller's.
+    func spill(_ chain: consuming TaskChain, publish: (TaskNode) -> Void) -> Bool {
+        var chain = chain
+        return waiters.withLock { waiters in
+            guard !waiters.isClosed else { return false }
+            while let node = chain.popFirst() {
+                if takeOrWait() {
+                    waiters.spilled -= 1
+                    publish(node)
+                } else {
+                    waiters.queue.append(.spilled(node))
+                }
+            }
+            return true
+        }
+    }
+
+    /// Takes a place if nobody waits and there is one; if not, says that somebody waits. Under the lock.
+    private func takeOrWait() -> Bool {
+        guard let limit else { return true }
+        var used = word.value.load(ordering: .relaxed)
+        while true {
+            // Who waits already comes first: with the bit the word is larger than any limit.
+            let hasRoom = used < limit
+            let (exchanged, original) = word.value.weakCompareExchange(
+                expected: used, desired: hasRoom ? used + 1 : used | Self.waiting, ordering: .relaxed)
+            if exchanged { return hasRoom }
+            used = original
+        }
+    }
+}
+
+/// Who and what waits for room, in order. What has been served goes when it is half of all.
+private struct WaitingLine {
+    enum Place {
+        case waiter(Credits.Waiter)
+        case spilled(TaskNode)
+    }
+
+    private var places: [Place?] = []
+    private var first = 0
+
+    var isEmpty: Bool { first == places.count }
+
+    mutating func append(_ place: Place) { places.append(place) }
+
+    mutating func popFirst() -> Place? {
+        while first < places.count {
+            let place = places[first]
+            places[first] = nil
+            first += 1
+            if first * 2 > places.count {
+                places.removeFirst(first)
+                first = 0
+            }
+            if let place { return place }
+        }
+        return nil
+    }
+
+    /// Returns whether it was there.
+    mutating func remove(_ waiter: Credits.Waiter) -> Bool {
+        for index in first..<places.count {
+            if case .waiter(let other) = places[index], other === waiter {
+                places.remove(at: index)
+                return true
+            }
+        }
+        return false
+    }
+}
+
+/// How much a mailbox holds. Contract M3.
+struct MailboxLimit {
+    /// Nil for no bound.
+    let capacity: Int?
+    /// How many more may wait for room.
+    let spillLimit: Int
 }

@@ -20,6 +20,12 @@ struct Mailbox: ~Copyable, Sendable {
     private static let sleeping: UInt = 1
     private static let closed: UInt = 2
 
+    /// A hint, without a read-modify-write, so of no use to one who is going to sleep: a `take` would find nothing.
+    var isEmpty: Bool { word.value.load(ordering: .relaxed) == Self.empty }
+
+    /// A hint: whether there is a node.
+    var hasTasks: Bool { word.value.load(ordering: .relaxed) > Self.closed }
+
     enum Push { case pushed, mustRing, closed }
 
     /// Publishes a node. The one who finds the shard asleep must ring, once, and as the last thing it does.

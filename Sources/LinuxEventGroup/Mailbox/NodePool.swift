@@ -91,9 +91,12 @@ final class NodePool: Sendable {
     private let free: UnsafeMutablePointer<UInt>
     /// By the node's home.
     private let lists: UnsafeMutablePointer<List>
+    /// How many came from each. Contract G10.
+    private let traffic: CounterRow
 
-    init(_ pool: NodePool, returningTo pools: [NodePool]) {
+    init(_ pool: NodePool, returningTo pools: [NodePool], counting traffic: CounterRow) {
         self.pool = pool
+        self.traffic = traffic
         self.pools = pools
         unsafe free = .allocate(capacity: 1)
         unsafe free.initialize(to: 0)
@@ -159,6 +162,7 @@ final class NodePool: Sendable {
     /// Takes care of a run.
     func recycle(_ run: Run) {
         if run.count == 0 { return }
+        traffic.add(run.count, at: run.home)
         let list = unsafe lists + run.home
         if unsafe list.pointee.count == 0 { unsafe list.pointee.last = run.last }
         TaskNode(bits: run.last).next = unsafe list.pointee.first

@@ -14,7 +14,7 @@ public typealias ShardTask = (_ shard: Shard) -> Void
 
     private struct Storage {
         var next: UInt = 0
-        /// The address of the `ChannelHandler`, 0 for a closure; the lowest bit says that the node took a credit.
+        /// The address of the `ChannelHandler`, 0 for a closure; the lowest bits are `Marks`.
         var handler: UInt = 0
         let payload = InlineArray<6, UInt64>(repeating: 0)
     }
@@ -22,7 +22,18 @@ public typealias ShardTask = (_ shard: Shard) -> Void
     /// A struct, because a bare closure in generic storage is boxed anew on every store.
     private struct Task { let run: ShardTask }
 
-    private static var creditBit: UInt { 1 }
+    /// What else there is to know of a node on its way.
+    struct Marks: OptionSet {
+        let rawValue: UInt
+        /// It took a place in a bounded mailbox, to be given back when it has run.
+        static var credit: Marks { Marks(rawValue: 1) }
+        /// Its sender has written down when it was posted.
+        static var timed: Marks { Marks(rawValue: 2) }
+        /// It has a place among those that wait for room.
+        static var spilled: Marks { Marks(rawValue: 4) }
+        // A handler is an object, whose address is a multiple of 16.
+        fileprivate static var all: Marks { [.credit, .timed, .spilled] }
+    }
 
     private var pointer: UnsafeMutablePointer<Storage> {
         unsafe UnsafeMutablePointer(bitPattern: bits).unsafelyUnwrapped
@@ -44,8 +55,8 @@ public typealias ShardTask = (_ shard: Shard) -> Void
     @inline(__always)
     static func areOfOneSlab(_ one: TaskNode, _ other: TaskNode) -> Bool { (one.bits ^ other.bits) < UInt(Slab.size) }
 
-    /// It took a place in a bounded mailbox, to be given back when it has run.
-    var hasCredit: Bool { unsafe pointer.pointee.handler & Self.creditBit != 0 }
+    @inline(__always)
+    var marks: Marks { unsafe Marks(rawValue: pointer.pointee.handler).intersection(.all) }
 
     /// Where the value lies, by its bits; good for any type of at most 48 bytes whose alignment is at most 16.
     var payload: UInt { bits &+ 16 }
@@ -54,15 +65,13 @@ public typealias ShardTask = (_ shard: Shard) -> Void
 
     /// Says what is in the node, before it is published.
     @inline(__always)
-    func mark(handler: UInt, hasCredit: Bool) {
-        unsafe pointer.pointee.handler = hasCredit ? handler | Self.creditBit : handler
-    }
+    func mark(handler: UInt, _ marks: Marks) { unsafe pointer.pointee.handler = handler | marks.rawValue }
 
     /// Moves a task into an empty node. From here on the node is the task's only owner, so what the task captured dies
     /// where the node is emptied: on the shard, and not on the poster's thread.
     @inline(__always)
-    func fill(_ task: consuming @escaping ShardTask, hasCredit: Bool) {
-        mark(handler: 0, hasCredit: hasCredit)
+    func fill(_ task: consuming @escaping ShardTask, _ marks: Marks) {
+        mark(handler: 0, marks)
         unsafe taskPlace.initialize(to: Task(run: task))
     }
 
@@ -73,7 +82,7 @@ public typealias ShardTask = (_ shard: Shard) -> Void
     /// What runs the value; nil where the node holds a closure.
     @inline(__always)
     var handler: Unmanaged<ChannelHandler>? {
-        let bits = unsafe pointer.pointee.handler & ~Self.creditBit
+        let bits = unsafe pointer.pointee.handler & ~Marks.all.rawValue
         guard let opaque = unsafe UnsafeMutableRawPointer(bitPattern: bits) else { return nil }
         return unsafe Unmanaged.fromOpaque(opaque)
     }

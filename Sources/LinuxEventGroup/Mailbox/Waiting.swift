@@ -43,7 +43,7 @@ extension ShardCore {
     func postWhenRoom(_ task: consuming @escaping ShardTask) async -> PostResult {
         guard !isRefusing else { return .closed(task) }
         switch await waitForPlace() {
-        case .granted: return submit(task, hasCredit: credits.isBounded)
+        case .granted: return submit(task, marks())
         case .cancelled: return .full(task)
         case .closed: return .closed(task)
         }

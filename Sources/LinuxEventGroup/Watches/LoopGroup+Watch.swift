@@ -79,13 +79,20 @@ extension LoopGroup {
         let home = shard(for: descriptor)
         let registration = HomeBound(home.core, Registration(descriptor))
         let luggage = HomeBound<Data?>(home.core, consume data)
+        let namesDescriptors = self.namesDescriptors
         let start: Registration.Start = { shard throws(LoopError) in
             // Taken out here, so that it dies on this shard whoever lets go of this closure last.
             guard let data = luggage.value.take() else { throw .closed }
             // The shard is looked up and not captured: the watch may be moved to another one.
             func bound(_ handler: ShardHandler<Data>?) -> Handler? {
                 handler.map { handler in
-                    { _, descriptor, watcher in Shard.withCurrent { handler($0, descriptor, watcher, data) } }
+                    { _, descriptor, watcher in
+                        Shard.withCurrent { shard in
+                            if namesDescriptors { shard.core.counters.value.activity.begin(descriptor) }
+                            handler(shard, descriptor, watcher, data)
+                            if namesDescriptors { shard.core.counters.value.activity.end() }
+                        }
+                    }
                 }
             }
             return try shard.loop.watch(
