@@ -253,6 +253,27 @@ extension LinuxEventGroupSuite {
             }
         }
 
+        @Test("G11 a start block may listen, and a task", arguments: [true, false])
+        func onAShard(inStart: Bool) throws {
+            let service = Service()
+            let socket = ListeningSocket()
+            let descriptor = socket.descriptor
+            let listen: @Sendable (Shard) throws -> Void = { shard in
+                guard shard.index == 1 else { return }
+                _ = try shard.group.listen(.leastOfTwo(descriptor, acceptor: 1), to: service)
+            }
+            try withGroup(threads: 2, start: { if inStart { try listen($0) } }) { group in
+                if !inStart { group.post(to: 1) { try? listen($0) } }
+                let clients = (0..<6).map { _ in socket.connect() }
+                for client in clients { #expect(client.answer() != .nothing) }
+                #expect(group.loads == [3, 3])
+                let report = try group.stop(deadline: .seconds(10))
+                #expect(report.isComplete)
+                service.end()
+            }
+            withExtendedLifetime(socket) {}
+        }
+
         @Test("G11 a connection that moves counts in the load of its new shard")
         func moved() throws {
             let kept = Locked<[Served]>([])

@@ -16,6 +16,7 @@ internal import CLinux
 ///
 /// - Owns: the descriptor, until the handler gets it. What never reaches a handler is closed.
 /// - Threads: any; it may end on any thread.
+/// - Lifetime: one that is kept beyond the group's end keeps the shards' wakers, as a `ShardReference` does.
 public struct Accepted: ~Copyable, Sendable {
     /// The connection: non-blocking and close-on-exec.
     public let descriptor: CInt

@@ -9,7 +9,8 @@ public typealias AcceptHandler = @Sendable (_ shard: Shard, _ connection: consum
 ///
 /// - Owns: no listening descriptor. Connections, until they are with the handler.
 /// - Threads: any.
-/// - Lifetime: one that is let go of goes on until the group stops.
+/// - Lifetime: one that is let go of goes on until the group stops. One that is kept longer keeps the shards' wakers, a
+///   descriptor each, as a `ShardReference` does.
 public final class Listener: Sendable {
     let distribution: Distribution
     let options: ListenerOptions
@@ -77,8 +78,8 @@ public final class Listener: Sendable {
     /// SO_REUSEPORT sockets the kernel binds a connection to one of them with its first packet: to close that socket
     /// resets what is in its queue and what is still in its handshake, though the others live on. With
     /// net.ipv4.tcp_migrate_req=1 (from Linux 5.14) the kernel gives these to another socket of the same address;
-    /// `kernelMigratesRequests` says whether it is on. Without it, where not one may be lost, keep the descriptor and
-    /// drain again after clients have been led elsewhere.
+    /// `kernelMigratesRequests` says whether it is on. A socket that another process holds too, because it was passed
+    /// or inherited, is not closed for the kernel by your close(2), and nothing is reset.
     ///
     /// - Parameter completed: runs once, on a shard of the group; at once, on the calling thread, if the listener has
     ///   ended already. The end that it gets is another than `.drained` where something else came first.
