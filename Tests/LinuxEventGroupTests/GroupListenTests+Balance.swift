@@ -30,13 +30,42 @@ extension LinuxEventGroupSuite.GroupListenTests {
                 if clients.count > 2 * many { clients.removeFirst(many / 2) }
                 if round > many { worst = max(worst, imbalance(group.loads)) }
             }
-            #expect(group.loads.reduce(0, +) == service.count)
+            #expect(eventually { group.loads.reduce(0, +) == service.count })
             #expect(worst <= 1.5, "largest load by mean")
             service.end()
             #expect(listener.cancelled() == [.cancelled])
             withExtendedLifetime((socket, clients)) {}
         }
         print("leastOfTwo, \(shards) shards, 16 connections each: largest load by mean at worst \(worst)")
+    }
+
+    @Test("G11 at equal loads leastOfTwo takes either, and the same ones by the same seed")
+    func ties() throws {
+        var orders: [[Int]] = []
+        for seed in [5, 5, 6] {
+            let order = Log<Int>()
+            try withGroup(threads: 4) { group in
+                let socket = ListeningSocket(.unix)
+                let options = ListenerOptions { $0.seed = UInt64(seed) }
+                let listener = try group.listen(.leastOfTwo(socket.descriptor), options: options) { shard, accepted in
+                    // So all loads are 0 whenever a shard is chosen.
+                    close(accepted.descriptor)
+                    _ = consume accepted
+                    order.add(shard.index)
+                }
+                for round in 0..<400 {
+                    let client = socket.connect()
+                    #expect(eventually { order.count == round + 1 })
+                    withExtendedLifetime(client) {}
+                }
+                #expect(listener.cancelled() == [.cancelled])
+                withExtendedLifetime(socket) {}
+            }
+            orders.append(order.all)
+        }
+        #expect(orders[0] == orders[1] && orders[0] != orders[2])
+        // 100 each would be the mean; the lower number of two would give the last one none.
+        for order in orders { #expect((0..<4).allSatisfy { shard in order.count { $0 == shard } >= 60 }) }
     }
 
     @Test("G11 where the connections that last share a hash, leastOfTwo spreads them and hash cannot")
@@ -59,6 +88,7 @@ extension LinuxEventGroupSuite.GroupListenTests {
                     clients.append(client)
                 }
                 #expect(service.count > 40)
+                #expect(eventually { group.loads.reduce(0, +) == service.count })
                 found[way] = imbalance(group.loads)
                 service.end()
                 #expect(listener.cancelled() == [.cancelled])
@@ -121,8 +151,8 @@ extension LinuxEventGroupSuite.GroupListenTests {
         let remedied = try shares(rejoinsAfter: ListenerOptions().rejoinsAfter)
         let control = try shares(rejoinsAfter: nil)
         print("exclusive, 640 connections: \(remedied); without joining anew: \(control)")
-        // A quarter would be 160.
-        #expect(remedied.min()! >= 96 && remedied.max()! <= 256)
-        #expect(control.max()! >= 480)
+        // A quarter is 160. On a busy machine a shard may not sleep yet when its turn has come.
+        #expect(remedied.min()! >= 64 && remedied.max()! <= 320)
+        #expect(control.max()! >= 400)
     }
 }

@@ -56,7 +56,8 @@ extension LinuxEventGroupSuite.GroupListenTests {
         let service = Service()
         try withGroup(threads: 2) { group in
             let socket = ListeningSocket()
-            let listener = try group.listen(.hash(socket.descriptor), to: service)
+            let options = ListenerOptions { $0.acceptsPerEvent = 4 }
+            let listener = try group.listen(.hash(socket.descriptor), options: options, to: service)
             group.settle(0)
             let hold = group.hold(0)
             let clients = (0..<10).map { _ in socket.connect() }
@@ -67,9 +68,9 @@ extension LinuxEventGroupSuite.GroupListenTests {
             hold.letGo()
             #expect(eventually { ends.count == 3 })
             #expect(ends.all == [.cancelled, .cancelled, .cancelled])
-            // One turn may have been on its way.
+            // An event comes before a task, so one portion was taken.
             let accepted = Int(listener.total(\.accepted))
-            #expect(accepted == service.delivered.value)
+            #expect(accepted <= 4 && accepted == service.delivered.value)
             socket.close()
             #expect(clients.count { $0.answer() == .reset } == 10 - accepted)
             service.end()
@@ -150,7 +151,7 @@ extension LinuxEventGroupSuite.GroupListenTests {
                 #expect(service.delivered.value == Int(listener.total(\.delivered)))
                 #expect(group.loads.reduce(0, +) == service.count)
                 service.end()
-                #expect(group.loads == [0, 0, 0])
+                #expect(eventually { group.loads == [0, 0, 0] })
             }
         }
     }

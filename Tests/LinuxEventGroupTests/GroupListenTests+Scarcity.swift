@@ -175,6 +175,29 @@ extension LinuxEventGroupSuite.GroupListenTests {
         }
     }
 
+    @Test("G11 a descriptor that was closed during a pause ends the listener, which says so", arguments: [true, false])
+    func closedMeanwhile(exclusive: Bool) throws {
+        let service = Service()
+        let notices = Log<ListenerNotice>()
+        try withGroup { group in
+            let socket = ListeningSocket()
+            try failing(CLINUX_CALL_ACCEPT, ENFILE, times: 1) {
+                let options = ListenerOptions { $0.pause = .milliseconds(50) }
+                let listener = try group.listen(
+                    .shared(socket.descriptor, exclusive: exclusive), options: options, to: service, notices: notices)
+                let client = socket.connect()
+                #expect(eventually { notices.count == 1 })
+                socket.close()
+                #expect(eventually { notices.count == 2 })
+                guard case .failed(let error) = notices.all.last, error.code == EBADF else {
+                    return unexpected(nil)
+                }
+                #expect(listener.drained() == [.failed(error)])
+                #expect(client.answer() == .reset)
+            }
+        }
+    }
+
     @Test("G11 a descriptor that cannot be watched ends the listener, which says so")
     func cannotWatch() throws {
         let service = Service()

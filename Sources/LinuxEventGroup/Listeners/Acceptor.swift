@@ -150,20 +150,22 @@ final class Acceptor {
     private func pause(_ error: SystemError, on shard: Shard) {
         counters.notePause()
         do throws(LoopError) { try watcher?.disableRead() } catch { return fail(error, on: shard) }
-        pauseEnd = shard.loop.after(listener.options.pause) { [self] _, _ in
-            Shard.withCurrent { resume(on: $0) }
+        pauseEnd = shard.loop.after(listener.options.pause) { [seat] _, _ in
+            // In a task: outside of a turn the kernel's answer to a change of interest comes at once.
+            _ = seat.core.submit { shard in seat.acceptor.value?.resume(on: shard) }
         }
         listener.connections.notePause(of: self, at: seat)
         listener.notice?(shard, .paused(error))
     }
 
+    /// Tries again; in a task.
     func resume(on shard: Shard) {
         guard let pauseEnd else { return }
         pauseEnd.cancel()
         self.pauseEnd = nil
         if isDraining { return accept(on: shard) }
         do throws(LoopError) {
-            // False: it was closed meanwhile, and its watcher is gone. Contract W9.
+            // False: it was closed before, and its watcher is gone. Contract W9.
             guard try watcher?.enableRead() == true else { throw .system(SystemError(call: "epoll_ctl", code: EBADF)) }
         } catch { fail(error, on: shard) }
     }
@@ -200,6 +202,7 @@ final class Acceptor {
             }
             inHand = consume refused
         }
+        inHand = nil  // closed, before anyone hears of it
         counters.noteRefused()
     }
 }
