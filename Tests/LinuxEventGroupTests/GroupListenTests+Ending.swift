@@ -174,6 +174,7 @@ extension LinuxEventGroupSuite.GroupListenTests {
             #expect(clients.count { $0.answer(seconds: 1) == .end } == 5)
             #expect(listener.cancelled() == [.stopped])
             service.end()
+            withExtendedLifetime(socket) {}
         }
     }
 }
