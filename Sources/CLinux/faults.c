@@ -9,11 +9,10 @@
 _Static_assert(CLINUX_CALL_EPOLL_ADD - EPOLL_CTL_ADD == CLINUX_CALL_EPOLL_DEL - EPOLL_CTL_DEL, "one kind each");
 _Static_assert(CLINUX_CALL_EPOLL_ADD - EPOLL_CTL_ADD == CLINUX_CALL_EPOLL_MOD - EPOLL_CTL_MOD, "one kind each");
 
-/// Atomic, because any thread may signal a waker while a test counts. The order itself is given beforehand.
+/// Atomic, because any thread may call while a test counts, or gives an order.
 static struct {
-    _Atomic unsigned calls, strikes;
-    unsigned first, times;
-    int error;
+    _Atomic unsigned calls, strikes, first, times;
+    _Atomic int error;
 } faults[CLINUX_CALL_KINDS];
 
 void clinux_faults_reset(void) {
@@ -26,8 +25,8 @@ void clinux_faults_reset(void) {
 
 void clinux_faults_order(enum clinux_call kind, unsigned first, unsigned times, int error) {
     faults[kind].first = first;
-    faults[kind].times = times;
     faults[kind].error = error;
+    faults[kind].times = times; // the last: from here on it strikes
 }
 
 unsigned clinux_faults_calls(enum clinux_call kind) { return faults[kind].calls; }

@@ -105,7 +105,16 @@ int clinux_file_identity(int descriptor, struct clinux_file_identity *identity) 
 int clinux_pipe2(int descriptors[2], int flags) { RETURN_RESULT(pipe2(descriptors, flags)); }
 
 int clinux_accept4(int descriptor, struct sockaddr *address, socklen_t *length, int flags) {
-    RETURN_RESULT(accept4(descriptor, address, length, flags));
+    RETURN_RESULT(KERNEL(ACCEPT, -1, accept4(descriptor, address, length, flags)));
+}
+
+int clinux_listening(int descriptor) {
+    int listening = 0;
+    socklen_t size = sizeof listening;
+    if (getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) < 0) return -errno;
+    int flags = fcntl(descriptor, F_GETFL);
+    if (flags < 0) return -errno;
+    return (listening ? CLINUX_LISTENS : 0) | (flags & O_NONBLOCK ? CLINUX_NONBLOCKING : 0);
 }
 
 int clinux_poll(int descriptor, short events, int timeout_ms) {

@@ -25,6 +25,8 @@ public final class LoopGroup: Sendable {
     /// Threads that nobody has joined yet.
     private let threads: Locked<[UInt]>
     private let failures = Locked<[Int: LoopError]>([:])
+    /// What its listeners share, once there is one.
+    let listening = AtomicLazyReference<Connections>()
 
     /// Starts as many shards as the process can make use of, or `threads`, with CPUs by the placement: all, or none.
     ///

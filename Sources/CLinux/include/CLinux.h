@@ -64,6 +64,9 @@ struct clinux_file_identity {
 int clinux_file_identity(int descriptor, struct clinux_file_identity *identity);
 int clinux_pipe2(int descriptors[2], int flags);
 int clinux_accept4(int descriptor, struct sockaddr *address, socklen_t *length, int flags);
+/// What kind of a socket a descriptor is, as bits; -ENOTSOCK if it is none.
+enum { CLINUX_LISTENS = 1, CLINUX_NONBLOCKING = 2 };
+int clinux_listening(int descriptor);
 int clinux_poll(int descriptor, short events, int timeout_ms);
 
 uint64_t clinux_monotonic_ns(void);

@@ -9,7 +9,7 @@
 
 #include <stdbool.h>
 
-/// The kinds of calls that a loop makes of the kernel.
+/// The kinds of calls that can be made to fail: those of a loop, and then those of a group.
 enum clinux_call {
     CLINUX_CALL_EPOLL_CREATE,
     // In the order of EPOLL_CTL_ADD, EPOLL_CTL_DEL and EPOLL_CTL_MOD.
@@ -41,6 +41,8 @@ enum clinux_call {
     CLINUX_CALL_PIDFD_SIGNAL,
     CLINUX_CALL_MARK_MMAP,
     CLINUX_CALL_MARK_MADVISE,
+    CLINUX_CALL_LOOP_KINDS,
+    CLINUX_CALL_ACCEPT = CLINUX_CALL_LOOP_KINDS,
     CLINUX_CALL_KINDS,
 };
 

@@ -63,11 +63,6 @@ public func startListening(_ descriptor: CInt) throws(SystemError) {
     try check("listen", Glibc.listen(descriptor, 4_096) < 0 ? -errno : 0)
 }
 
-/// The next connection's descriptor, or -errno; -EAGAIN where nobody waits.
-public func acceptConnection(of listener: CInt) -> CInt {
-    clinux_accept4(listener, nil, nil, CInt(SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue))
-}
-
 /// Begins a connection. `socketError` tells how it went, once the descriptor is writable.
 public func startConnecting(to address: Address) throws(SystemError) -> CInt {
     let descriptor = try makeSocket(for: address)

@@ -1,5 +1,6 @@
 import ExampleSupport
 import LinuxEvent
+import LinuxEventGroup
 
 /// One client. What it sends comes back in order, and to the last byte before the end.
 ///
@@ -8,7 +9,7 @@ import LinuxEvent
 ///   nothing more is read from it, so the sender is stopped by TCP, and nobody else notices.
 final class Connection {
     private let home: EchoShard
-    private let descriptor: CInt
+    private let accepted: Accepted
     /// What the kernel did not take yet. While there is something, the connection writes; otherwise it reads.
     private var rest: Bytes?
     private var restStart = 0
@@ -16,10 +17,12 @@ final class Connection {
     /// How much one client may take of a turn; the event comes again if more is there.
     private static let receivesPerEvent = 4
 
-    init(_ descriptor: CInt, home: EchoShard) {
-        self.descriptor = descriptor
+    init(_ accepted: consuming Accepted, home: EchoShard) {
+        self.accepted = accepted
         self.home = home
     }
+
+    private var descriptor: CInt { accepted.descriptor }
 
     /// The usual case touches no memory of the connection's own: into the scratch buffer and straight back.
     func read(_ watcher: Watcher) {

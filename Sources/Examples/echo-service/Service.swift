@@ -13,6 +13,8 @@ final class Service {
     private let group: LoopGroup
     private let inbox: Inbox
     private let peers: PerShard<EchoShard>
+    private let listener: Listener
+    private let listening: [CInt]
     private let reporter: Reporter
     private var isAwaitingAnswers = false
     private var isStopping = false
@@ -39,22 +41,23 @@ final class Service {
             fail("echo-service", "cannot listen on \(wanted): \(error)")
         }
 
-        // All shards listen, or none: what one of them throws undoes the others and comes out here.
-        let mode = options.mode
-        group = try LoopGroup(threads: options.threads, name: "echo") { shard in
-            let echo = EchoShard(shard, mode: mode, peers: peers)
-            switch mode {
-            case .reusePort:
-                try echo.listen(ExampleSupport.listen(beside: address))
-            case .hash:
-                guard shard.index == 0 else { break }
-                try startListening(reserved)
-                try echo.listen(reserved)
-            }
-            peers[shard] = echo
+        group = try LoopGroup(threads: options.threads, name: "echo") { shard in peers[shard] = EchoShard(shard) }
+        let distribution: Distribution
+        if options.mode == .kernel {
+            listening = try group.shards.map { _ in try ExampleSupport.listen(beside: address) }
+            distribution = .perShard(listening)
+            closeDescriptor(reserved)  // it held the port until the others had it
+        } else {
+            try startListening(reserved)
+            listening = [reserved]
+            distribution = options.mode == .hash ? .hash(reserved) : .leastOfTwo(reserved)
         }
-        // It held the port until the shards had it.
-        if mode == .reusePort { closeDescriptor(reserved) }
+        listener = try group.listen(
+            distribution, notice: { shard, notice in complain("echo-service: shard \(shard.index): \(notice)") }
+        ) { shard, accepted in
+            guard let echo = peers[shard] else { return closeDescriptor(accepted.descriptor) }
+            echo.adopt(accepted)
+        }
         reporter = Reporter(options.report, group)
         say("shards: \(group.count)")
         say("listening on \(address)")
@@ -97,13 +100,22 @@ final class Service {
 
     private func stop() {
         complain(isStopping ? "closing all connections" : "stopping: \(options.grace) for open connections")
-        if !isStopping {
-            // A shard that is stuck must not keep the service for ever: the group's own stop has a deadline too.
-            loop.after(options.grace + .seconds(1)) { loop, _ in loop.stop() }
-        }
+        if isStopping { return Self.stopShards(group.shards, inbox, peers, grace: options.grace) }
         isStopping = true
-        for shard in group.shards {
-            let (inbox, peers, grace) = (inbox, peers, options.grace)
+        // A shard that is stuck must not keep the service for ever: the group's own stop has a deadline too.
+        loop.after(options.grace + .seconds(1)) { loop, _ in loop.stop() }
+        // Who has been let in by the kernel is served.
+        let (shards, inbox, peers, listening, grace) = (group.shards, inbox, peers, listening, options.grace)
+        listener.drain { _ in
+            for descriptor in listening { closeDescriptor(descriptor) }
+            Self.stopShards(shards, inbox, peers, grace: grace)
+        }
+    }
+
+    private static func stopShards(
+        _ shards: [ShardReference], _ inbox: Inbox, _ peers: PerShard<EchoShard>, grace: Duration
+    ) {
+        for shard in shards {
             let result = shard.post { shard in
                 guard let echo = peers[shard] else { return inbox.end(nil, from: shard.index) }
                 echo.stop(grace: grace) { echo in

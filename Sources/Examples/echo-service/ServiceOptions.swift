@@ -21,8 +21,9 @@ struct ServiceOptions {
                 .value("threads", "N", "shards (default: one for each usable CPU)"),
                 .value(
                     "accept", "MODE",
-                    "reuseport: each shard listens for itself (default);"
-                        + " hash: one shard accepts and posts each descriptor to its home"),
+                    "kernel, or reuseport: each shard listens for itself (default);"
+                        + " hash: one shard accepts and posts each descriptor to its home;"
+                        + " least: one shard accepts, and the less loaded of two gets the connection"),
                 .value(
                     "report", "FORM",
                     "table: to stderr while it runs; lines: to stdout, for machines;"
@@ -37,7 +38,12 @@ struct ServiceOptions {
         host = arguments.text("host") ?? "127.0.0.1"
         port = arguments.integer("port", in: 0...65_535) ?? 7_000
         threads = arguments.integer("threads", in: 1...1_024)
-        mode = arguments.choice("accept", of: ["reuseport", "hash"]) == "hash" ? .hash : .reusePort
+        mode =
+            switch arguments.choice("accept", of: ["kernel", "reuseport", "hash", "least"]) {
+            case "hash": .hash
+            case "least": .least
+            default: .kernel
+            }
         report =
             switch arguments.choice("report", of: ["table", "lines", "none"]) {
             case "table": .table

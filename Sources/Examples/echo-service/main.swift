@@ -1,7 +1,7 @@
 // A sharded TCP echo service: one pinned thread with an event loop of its own per CPU, nothing shared between them.
 //
 //     Service      the main thread: starts, reports, stops on SIGINT or SIGTERM
-//     EchoShard    one shard's listener and connections
+//     EchoShard    one shard's connections
 //     Connection   what happens per message
 
 import ExampleSupport

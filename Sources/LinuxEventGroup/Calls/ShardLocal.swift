@@ -1,5 +1,4 @@
 internal import LinuxEvent
-internal import Synchronization
 
 /// A value for each shard of a group: made, used and destroyed on its shard, so it needs no lock and need not be
 /// Sendable. Made by `LoopGroup.local`. Contract G6.
@@ -145,21 +144,5 @@ private final class LocalStart<Value>: Sendable {
             shard.endService(ObjectIdentifier(local))
             step.countDown()
         }
-    }
-}
-
-/// Runs a block when all of several things have happened, on the thread of the last.
-private final class Countdown: Sendable {
-    private let missing: Atomic<Int>
-    private let done: @Sendable () -> Void
-
-    init(_ count: Int, _ done: @escaping @Sendable () -> Void) {
-        missing = Atomic(count)
-        self.done = done
-    }
-
-    /// Acquiring and releasing: the last one sees what all others did before.
-    func countDown() {
-        if missing.subtract(1, ordering: .acquiringAndReleasing).newValue == 0 { done() }
     }
 }

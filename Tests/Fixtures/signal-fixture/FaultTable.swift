@@ -230,7 +230,7 @@ extension clinux_call {
     static let markMmap = CLINUX_CALL_MARK_MMAP
     static let markMadvise = CLINUX_CALL_MARK_MADVISE
 
-    static var all: [clinux_call] { (0..<CLINUX_CALL_KINDS.rawValue).map { clinux_call(rawValue: $0) } }
+    static var all: [clinux_call] { (0..<CLINUX_CALL_LOOP_KINDS.rawValue).map { clinux_call(rawValue: $0) } }
 
     /// What the call is named, as in a `SystemError` or before a word of its own; and what strace calls it on x86-64.
     private var names: (name: String, systemCall: String) {
