@@ -16,6 +16,8 @@ internal import CLinux
 public final class Loop {
     let watchers: WatcherSet
     let timers: TimerQueue
+    /// Nil but for a simulation.
+    let clock: VirtualClock?
     private var ownWaker: Waker?
     let deferred = Cell(DeferredBlocks())
     /// Beside the blocks, so that a turn without any looks at a word only.
@@ -39,10 +41,16 @@ public final class Loop {
 
     /// - Throws: EMFILE, ENFILE, ENOMEM and the like at any step; nothing is leaked. Contract L11.
     @available(*, noasync, message: "a loop belongs to a thread, and an async function has none (Contract L1)")
-    public init() throws(LoopError) {
+    public convenience init() throws(LoopError) { try self.init(clock: nil) }
+
+    /// - Parameter clock: what timers go by instead of the kernel's clock. Such a loop must not wait: no alarm can be
+    ///   set to that time.
+    @available(*, noasync, message: "a loop belongs to a thread, and an async function has none (Contract L1)")
+    package init(clock: VirtualClock?) throws(LoopError) {
+        self.clock = clock
         let owner = try LoopOwner()
         watchers = try WatcherSet(owner)
-        timers = try TimerQueue(owner)
+        timers = try TimerQueue(owner, startingAt: clock?.now ?? .now)
         children = ObservedProcesses(owner)
         let waker = try Waker(EventFD())
         ownWaker = waker
@@ -156,12 +164,12 @@ public final class Loop {
 
     private func limit(_ timeout: Duration?) throws(LoopError) -> WaitLimit {
         guard let timeout else { return .none }
-        return timeout <= .zero ? .now : .until(Instant.now.advanced(by: timeout))
+        return timeout <= .zero ? .now : .until(time.advanced(by: timeout))
     }
 
     /// Work that the kernel does not know of: the next wait must not block. Contract L6, L13.
     @inline(__always)
-    private var hasWork: Bool {
+    var hasWork: Bool {
         stopRequested || hasDeferred || timers.hasLeftovers || watchers.hasReleases
     }
 
@@ -206,7 +214,7 @@ public final class Loop {
     }
 
     func refreshNow() {
-        cachedNow = .now
+        cachedNow = time
         isNowStale = false
     }
 

@@ -24,6 +24,8 @@ public enum LoopGroupError: Error, Sendable, CustomStringConvertible {
     case watchdog(SystemError)
     /// A shard cannot wait for its own group to end. Contract G9.
     case calledOnShard
+    /// Nothing waits for the shards of a simulation: it has to be driven. Contract G13.
+    case simulated
     /// The group stops, or has stopped.
     case closed
 
@@ -39,6 +41,7 @@ public enum LoopGroupError: Error, Sendable, CustomStringConvertible {
         case .loop(let shard, let error): "loop of shard \(shard): \(error)"
         case .start(let shard, let error): "start of shard \(shard): \(error)"
         case .watchdog(let error): "thread of the watchdog: \(error)"
+        case .simulated: "a simulation runs only while it is driven; use LoopGroupSimulation.stop(deadline:)"
         case .closed: "the group has stopped"
         case .calledOnShard: "a shard cannot wait for the group it belongs to; use requestStop()"
         }

@@ -19,6 +19,8 @@ public final class LoopGroup: Sendable {
     let cores: Cores
     let handlers: ChannelHandlers
     private let router: Router
+    /// Its shards have no threads of their own: see `LoopGroupSimulation`.
+    private let isSimulated: Bool
     /// Handlers of the group's watches note which descriptor they run for. Contract G7.
     let namesDescriptors: Bool
     private let running: Latch
@@ -53,7 +55,7 @@ public final class LoopGroup: Sendable {
     ///   - name: threads are called "name-0", "name-1", …, cut to 15 bytes.
     ///   - start: runs on each shard's thread before this returns. If it throws on one, all are undone.
     /// - Throws: what failed first, and on which shard.
-    public init(
+    public convenience init(
         plan: Plan, mailboxCapacity: Int? = nil, spillLimit: Int = 0, idle: IdlePolicy = .sleep,
         watchdog: WatchdogOptions? = nil, name: String = "shard",
         start: @escaping @Sendable (_ shard: Shard) throws -> Void = { _ in }
@@ -63,13 +65,7 @@ public final class LoopGroup: Sendable {
         let launch = Launch(
             plan: plan, mailbox: MailboxLimit(capacity: mailboxCapacity, spillLimit: spillLimit), idle: idle,
             watchdog: watchdog, start: start)
-        cores = Cores(try launch.makeShards(name: name), outside: launch.outside)
-        threads = Locked(launch.threads)
-        running = launch.running
-        handlers = launch.handlers
-        router = Router(shards: plan.shards.count)
-        self.plan = plan
-        namesDescriptors = watchdog?.namesDescriptors ?? false
+        try self.init(launch, launch.makeShards(name: name), isSimulated: false)
         if let failure = launch.runBlocks(of: self) {
             running.wait()
             join()
@@ -83,6 +79,18 @@ public final class LoopGroup: Sendable {
             join()
             throw error
         }
+    }
+
+    /// A group of shards that were made, and do not run yet.
+    init(_ launch: Launch, _ cores: [ShardCore], isSimulated: Bool) {
+        self.cores = Cores(cores, outside: launch.outside)
+        threads = Locked(launch.threads)
+        running = launch.running
+        handlers = launch.handlers
+        router = Router(shards: cores.count)
+        plan = launch.plan
+        namesDescriptors = launch.watchdog?.options.namesDescriptors ?? false
+        self.isSimulated = isSimulated
     }
 
     /// A dropped group runs on, and this runs when the last of its threads has let go of it, on that thread maybe: so
@@ -147,7 +155,7 @@ public final class LoopGroup: Sendable {
         } else {
             for core in cores where core.stopStage != .stopped { core.abandon() }
         }
-        return report(since: start)
+        return report(of: start.duration(to: .now))
     }
 
     /// Waits until the group has stopped, by whomever. Contract G9.
@@ -160,10 +168,11 @@ public final class LoopGroup: Sendable {
         let start = Instant.now
         running.wait()
         join()
-        return report(since: start)
+        return report(of: start.duration(to: .now))
     }
 
     func refuseOnShard() throws(LoopGroupError) {
+        if isSimulated { throw .simulated }
         if let shard = Shard.current, shard.group === self { throw .calledOnShard }
     }
 
@@ -179,10 +188,10 @@ public final class LoopGroup: Sendable {
     /// A shard's loop failed; the report will say so.
     func note(_ error: LoopError, onShard index: Int) { failures.withLock { $0[index] = error } }
 
-    private func report(since start: Instant) -> StopReport {
+    func report(of duration: Duration) -> StopReport {
         let failures = self.failures.withLock { $0 }
         return StopReport(
-            duration: start.duration(to: .now),
+            duration: duration,
             shards: cores.map { core in
                 StopReport.ShardStop(
                     shard: core.index, stage: core.stopStage,

@@ -16,7 +16,7 @@ public final class Shard {
     public let group: LoopGroup
     let core: ShardCore
     /// Tasks that were taken from the mailbox or posted by this shard itself, in order, and have not run.
-    private let backlog = Backlog()
+    let backlog = Backlog()
     /// Tasks to run before the next look into the mailbox.
     private var untilNextTake = 0
     let nodes: NodeStock
@@ -37,7 +37,7 @@ public final class Shard {
     private let watchdog: Watchdog?
 
     /// How many tasks run in one turn before descriptors and timers have their share. Contract M7, L13.
-    private static let taskBudget = 1024
+    static let taskBudget = 1024
 
     /// How many looks into the mailbox make up one look for work, before descriptors and timers have their turn; and
     /// how often tasks may be found and run in it.
@@ -80,7 +80,7 @@ public final class Shard {
     }
 
     /// Makes the calling thread this shard, or no shard.
-    private static func setCurrent(_ shard: Shard?) {
+    static func setCurrent(_ shard: Shard?) {
         unsafe clinux_thread_slot_set(shard.map { unsafe Unmanaged.passUnretained($0).toOpaque() })
     }
 
@@ -128,25 +128,34 @@ public final class Shard {
         Self.setCurrent(nil)
     }
 
-    /// Turns until the group stops: the loop's two steps, and the mailbox after them. Contract L15, M7.
+    /// Turns until the group stops. Contract L15, M7.
     private func run() throws(LoopError) {
         while !core.isRefusing {
             let hasSlept = try wait()
-            if watchdog != nil { counts.turnBegan = clinux_monotonic_ns() }
-            enter(.callbacks)
-            let turn = try loop.dispatch()
-            let isIdle = backlog.isEmpty && turn.events + turn.timers + turn.deferred == 0
-            if hasSlept, isIdle { counts.wakesSpurious += 1 }
-            if mayLook, !isIdle { spinning.value.didWork() }
-            if turn.stopped { group.requestStop() }
-            counts.turns += 1
-            if hasSlept || counts.turns & 15 == 0 { lookAround() }
-            counts.events += UInt64(turn.events)
+            try dispatch(afterSleep: hasSlept)
             runTasks(atMost: Self.taskBudget, afterSleep: hasSlept)
-            counts.watchers = loop.statistics.watchers
-            publish()
+            endTurn()
         }
         if mayLook { spinning.value.end() }
+    }
+
+    /// Events, timers and deferred blocks.
+    func dispatch(afterSleep hasSlept: Bool) throws(LoopError) {
+        if watchdog != nil { counts.turnBegan = clinux_monotonic_ns() }
+        enter(.callbacks)
+        let turn = try loop.dispatch()
+        let isIdle = backlog.isEmpty && turn.events + turn.timers + turn.deferred == 0
+        if hasSlept, isIdle { counts.wakesSpurious += 1 }
+        if mayLook, !isIdle { spinning.value.didWork() }
+        if turn.stopped { group.requestStop() }
+        counts.turns += 1
+        counts.events += UInt64(turn.events)
+        if hasSlept || counts.turns & 15 == 0 { lookAround() }
+    }
+
+    func endTurn() {
+        counts.watchers = loop.statistics.watchers
+        publish()
     }
 
     /// What is done in turns that cost a sleep anyway, and now and then in others.
@@ -161,12 +170,7 @@ public final class Shard {
 
     /// Waits for events and posts alike, and takes what was posted. Returns whether it had said that it sleeps.
     private func wait() throws(LoopError) -> Bool {
-        if backlog.isEmpty, !(mayLook && look()), core.mailbox.sleep() {
-            // Nodes must not sleep here while their owners allocate new ones.
-            nodes.sendAll()
-            counts.sleeps += 1
-            // Now, so that the ledger is right while the shard sleeps. Contract M4.
-            core.counters.value.sleeps.store(counts.sleeps, ordering: .relaxed)
+        if backlog.isEmpty, !(mayLook && look()), sleep() {
             enter(.waiting)
             try loop.wait()
             if mayLook { spinning.value.woke() }
@@ -177,6 +181,17 @@ public final class Shard {
         try loop.wait(timeout: .zero)
         take()
         return false
+    }
+
+    /// Says that the shard sleeps, unless something was posted.
+    func sleep() -> Bool {
+        guard core.mailbox.sleep() else { return false }
+        // Nodes must not sleep here while their owners allocate new ones.
+        nodes.sendAll()
+        counts.sleeps += 1
+        // Now, so that the ledger is right while the shard sleeps. Contract M4.
+        core.counters.value.sleeps.store(counts.sleeps, ordering: .relaxed)
+        return true
     }
 
     /// Looks for posts for about a microsecond, without asking the kernel, and runs what it finds at once. Returns
@@ -202,7 +217,7 @@ public final class Shard {
     /// Not while tasks that were taken before wait to be run: new ones would only stand in line behind them, and each
     /// node would be fetched from the cache of a sender who is just writing to it, which costs several times as much as
     /// fetching it later.
-    private func take() {
+    func take() {
         guard untilNextTake <= 0 else { return }
         let taken = core.mailbox.take()
         if taken.wasSleeping { counts.selfDisarms += 1 }
@@ -219,7 +234,7 @@ public final class Shard {
     }
 
     /// Runs what waits now, and no more: what a task posts has to wait for the next turn. Contract M7.
-    private func runTasks(atMost budget: Int, afterSleep: Bool) {
+    func runTasks(atMost budget: Int, afterSleep: Bool) {
         let due = min(backlog.count, budget)
         guard due > 0 else { return }
         enter(.tasks)
@@ -283,7 +298,7 @@ public final class Shard {
     // MARK: The end
 
     /// Closes the word, runs what it held, and lets go of everything on its own thread. Contract G9.
-    private func end() {
+    func end() {
         core.reach(.draining)
         enter(.ending)
         let before = counts.tasks

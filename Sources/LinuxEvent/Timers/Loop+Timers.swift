@@ -44,7 +44,7 @@ extension Loop {
     /// T5, T7.
     @discardableResult
     public func after(_ delay: Duration, _ handler: @escaping (_ loop: Loop, _ timer: Timer) -> Void) -> Timer {
-        schedule(Instant.now.advanced(by: delay), handler)
+        schedule(time.advanced(by: delay), handler)
     }
 
     /// Runs a handler once, no earlier than `deadline`. One that has passed runs in the next turn. Contract T2, T8.
@@ -64,7 +64,7 @@ extension Loop {
         if isForeign { throw .forked }
         let nanoseconds = interval.nanoseconds
         guard nanoseconds > 0 else { throw .invalidInterval(interval) }
-        return schedule(Instant.now.advanced(by: interval), interval: UInt64(clamping: nanoseconds), handler)
+        return schedule(time.advanced(by: interval), interval: UInt64(clamping: nanoseconds), handler)
     }
 
     private func schedule(

@@ -16,7 +16,7 @@ final class TimerQueue {
 
     var memory: [MemoryRange] { store.memory + [buckets.memory] }
     /// No live timer outside `due` and the overdue list has a deadline at or before this.
-    private var base: UInt64 = Instant.now.nanoseconds
+    private var base: UInt64
     private var lastOrder: UInt64 = 0
     private var lastGeneration: UInt64 = 0
 
@@ -35,8 +35,9 @@ final class TimerQueue {
     private(set) var hasLeftovers = false
     var hasAny: Bool { store.live > 0 || hasLeftovers }
 
-    init(_ owner: LoopOwner) throws(LoopError) {
+    init(_ owner: LoopOwner, startingAt start: Instant) throws(LoopError) {
         self.owner = owner
+        base = start.nanoseconds
         alarm = try TimerFD()
     }
 
@@ -191,6 +192,9 @@ final class TimerQueue {
 
     /// Of what is due, how many timers still live. Counted when asked: dispatch keeps no account of it.
     var dueCount: Int { due.value[nextDue...].count { store.live($0.index, $0.generation) != nil } }
+
+    /// No timer is due before this; nil without timers.
+    var earliest: UInt64? { hasLeftovers ? 0 : buckets.earliest(base: base) }
 
     // MARK: The alarm
 
