@@ -247,12 +247,13 @@ extension Comparison {
     /// Contract W10: an event that nobody could take, and that would come again and again.
     private func park(_ watcher: WatcherModel, _ event: FetchedEvent) {
         guard !event.mask.isDisjoint(with: [.error, .hangup]), let handle = watcher.handle else { return }
-        if event.isCertain, event.possible.isEmpty {
+        if event.isCertain, event.possible.isEmpty, !event.mayHaveComeBack {
             check(handle.isParked, "W10 nobody takes \(event.mask) of \(watcher.number), and it is not parked")
             watcher.isParked = true
         } else {
-            // Some of the time somebody could: it may have come then or not.
+            // Some of the time somebody could: it may have come then or not. Or it came, and a change brought it back.
             watcher.isParked = handle.isParked
+            if event.mayHaveComeBack, !watcher.isParked { watcher.mayBeRepeated() }
         }
         if watcher.isParked {
             situations.note(watcher.traits.isEdge ? .parkedEdge : .parked)

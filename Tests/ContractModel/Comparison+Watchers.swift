@@ -287,7 +287,7 @@ extension Comparison {
             check(handle.isParked == watcher.isParked, "W10 the watcher of \(watcher.number) is parked or not")
             watcher.tell()
         } else {
-            watcher.noteInterest()
+            watcher.noteInterest(isOther: wanted != old)
             if wanted != old { situations.note(depth > 0 ? .changedInTurn : .changedBetween) }
         }
         if !hadRead, wanted.contains(.read), watcher.hasUnasked {

@@ -25,6 +25,9 @@ struct FetchedEvent {
     var isVague = false
     /// Its turn is over, as is known from what ran after it.
     var isOver = false
+    /// Another interest was asked for since the fetch: if the event had its turn before, and nobody took it, the change
+    /// has brought the watcher back. Contract W10.
+    var mayHaveComeBack = false
 }
 
 /// What the contract says of one watcher. It knows nothing of the loop; see `Comparison` for who asks it.
@@ -197,10 +200,11 @@ final class WatcherModel {
         return mayRepeat || !pending.isDisjoint(with: asked) ? nil : false
     }
 
-    /// Interest has changed while its event may wait for its turn.
-    func noteInterest() {
+    /// Interest has been asked for, another one or the same, while its event may wait for its turn.
+    func noteInterest(isOther: Bool) {
         wasChanged = true
         guard let mask = event?.mask, event?.isOver == false else { return }
+        if isOther { event?.mayHaveComeBack = true }
         event?.lapsed.formUnion(steps(mask).subtracting(enabled(mask)))
         event?.possible.formUnion(enabled(mask))
     }

@@ -76,6 +76,8 @@ struct ModelTests {
             // A number that had come back to its file could not be watched exclusively, nor after an exclusive watcher.
             "watch 3 nothing; copy 3 7; close 3 watched; unwatch 3; copy 7 3; watchWith 3 exclusive; pump runOnce",
             "watchWith 3 exclusive; copy 3 7; close 3 watched; unwatch 3; copy 7 3; watch 3 write; pump runOnce",
+            // A watcher that was parked, and brought back by a change in the same turn.
+            "place 2 3; watch 3 write; callback 2 0: turn 3 writeOn; turn 3 writeOff; watch 2 read; pump runOnce",
         ])
     func onceFailed(text: String) throws {
         let script = try #require(Script(text))
