@@ -239,7 +239,8 @@ extension LinuxEventGroupSuite {
             let plan = try LoopGroup.plan(threads: 3)
             #expect(try LoopGroup.plan(threads: 3) == plan)
             #expect(try LoopGroup.plan(threads: 2) != plan)
-            #expect(Threads.count() == threads)
+            // Threads of the test runner may end meanwhile.
+            #expect(Threads.count() <= threads)
             #expect(OpenDescriptors.all() == descriptors)
             #expect(plan.description.split(separator: "\n").count == 1 + 3 + plan.reasons.count)
         }

@@ -43,20 +43,24 @@ private func printMemory(of group: LoopGroup, phase: String) throws {
     let threads = Threads(group.count)
     for shard in group.shards { shard.post { threads.note($0) } }
     threads.wait()
-    var report = try group.memoryReport(within: .seconds(60))
-    let strays = report.map(\.pagesElsewhere)
+    // The kernel is asked twice, by the library and here, and may move a page in between.
+    func look() throws -> [(memory: ShardMemory, byNode: String)] {
+        try group.memoryReport(within: .seconds(60)).map { ($0, pagesByNode($0.pages)) }
+    }
+    var report = try look()
+    let strays = report.map(\.memory.pagesElsewhere)
     // After a load: what lies elsewhere is brought home, some at a time.
     let end = Instant.now.advanced(by: .seconds(phase == "start" || phase == "again" ? 0 : 10))
-    while report.contains(where: { $0.pagesElsewhere > 0 }), Instant.now < end {
+    while report.contains(where: { $0.memory.pagesElsewhere > 0 || $0.byNode.contains(",") }), Instant.now < end {
         usleep(100_000)
-        report = try group.memoryReport(within: .seconds(60))
+        report = try look()
     }
-    for (memory, strays) in zip(report, strays) {
+    for ((memory, byNode), strays) in zip(report, strays) {
         let thread = threads.found[memory.shard]
         say(
             row(
                 "memory", phase, memory.shard, shown(memory.cpu), shown(memory.node), thread.mayRunOn, thread.runsOn,
-                memory.pagesOnNode, memory.pagesElsewhere, strays, memory.pagesUnknown, pagesByNode(memory.pages)))
+                memory.pagesOnNode, memory.pagesElsewhere, strays, memory.pagesUnknown, byNode))
     }
 }
 
