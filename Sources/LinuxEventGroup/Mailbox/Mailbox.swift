@@ -71,7 +71,8 @@ struct Mailbox<Word: AtomicWord & ~Copyable, Node: LinkedNode>: ~Copyable, Senda
 
     /// Closes the box, from any thread; the shard, if asleep, is not told. What was in it is the caller's.
     func close() -> NodeChain<Node> {
-        // Releasing too: what the closer wrote before is visible to a shard that finds its word closed.
+        // Acquiring: what the posters wrote. Releasing too: whoever exchanges the closed word sees what the closer
+        // wrote before. Nothing depends on that by now.
         let head = word.value.exchange(Self.closed, ordering: .acquiringAndReleasing)
         return head > Self.closed ? NodeChain(reversing: head) : NodeChain()
     }

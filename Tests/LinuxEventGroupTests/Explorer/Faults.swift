@@ -28,6 +28,8 @@ enum Fault: String, CaseIterable, Sendable {
     case closesWithoutAcquiring
     /// A push takes the closed word for a node like any other.
     case pushesWhenClosed
+    /// A chain that was refused keeps the link that the push had tried.
+    case leavesRefusedLinked
     case abandonsWithoutLock
     case forgetsOrphans
     /// A shard that ends closes its waker's descriptor, whoever is about to write to it.
@@ -62,6 +64,7 @@ enum Fault: String, CaseIterable, Sendable {
         case .returnsByStore, .fetchesByStore: .returns
         case .returnsWithoutReleasing, .fetchesWithoutAcquiring, .returnsThroughRingingWord: .twoShards
         case .closesByStore, .closesWithoutAcquiring, .pushesWhenClosed, .abandonsWithoutLock, .forgetsOrphans: .stop
+        case .leavesRefusedLinked: .stopTwoPosters
         case .wakerGoesWithItsShard, .wakerGoesBeforeWriteReturns: .stop
         case .closesWithoutReleasing, .leavesBoxOpen: .stop
         default: .twoPosters

@@ -80,11 +80,15 @@ final class Parties {
 
     func letGo(_ node: ExploredNode) { world.note(note(of: node), Owner.onItsWay) }
 
-    func letGo(from first: UInt) {
+    func letGo(from first: UInt) { walk(first) { letGo($0) } }
+
+    private func get(from first: UInt) { walk(first) { get($0) } }
+
+    private func walk(_ first: UInt, _ body: (ExploredNode) -> Void) {
         var bits = first
         while bits != 0 {
             let node = ExploredNode(bits: bits)
-            letGo(node)
+            body(node)
             bits = node.next
         }
     }
@@ -96,30 +100,29 @@ final class Parties {
 
     // MARK: Posts
 
-    /// As `ShardCore.publish`. Leaves a node that was refused with the caller.
     func post(_ task: Int, in node: ExploredNode, to shard: ModelShard) {
         node.task = task
-        post([task], newest: node, oldest: node, to: shard)
+        publish([task], newest: node, oldest: node, to: shard)
     }
 
-    func post(_ tasks: [Int], newest: ExploredNode, oldest: ExploredNode, to shard: ModelShard) {
+    /// As `ShardCore.publish`. Nodes that were refused are the caller's as before.
+    func publish(_ tasks: [Int], newest: ExploredNode, oldest: ExploredNode, to shard: ModelShard) {
         letGo(from: newest.bits)
         if fault == .ringsBeforePublishing, shard.looksAsleep { shard.wake() }
         let lookedAsleep = fault == .ringsByFirstLook && shard.looksAsleep
-        let result = shard.push(newest: newest, oldest: oldest)
-        switch result {
-        case .pushed, .mustRing:
+        switch shard.push(newest: newest, oldest: oldest) {
+        case .pushed:
             for task in tasks { accepted(task) }
-            let mustRing = if case .mustRing = result { true } else { false }
-            switch fault {
-            case .ringsBeforePublishing: break
-            case .ringsByFirstLook: if mustRing, lookedAsleep { shard.wake() }
-            case .ringsAlways: shard.wake()
-            default: if mustRing { shard.wake() }
-            }
+            if fault == .ringsAlways { shard.wake() }
+        case .mustRing:
+            for task in tasks { accepted(task) }
+            let isLeftOut = fault == .ringsBeforePublishing || fault == .ringsByFirstLook && !lookedAsleep
+            if !isLeftOut { shard.wake() }
         case .closed:
             for task in tasks { refused(task) }
-            for node in [newest] { get(node) }
+            // As `ChannelSender.publish`: the push may have linked it to what was in the box.
+            if fault != .leavesRefusedLinked { oldest.next = 0 }
+            get(from: newest.bits)
         }
     }
 
@@ -159,13 +162,13 @@ final class Parties {
 
     /// Where no thread can go on.
     func checkEnd() {
-        for task in 1...max(1, tasks.count) where task <= tasks.count && has(task, Mark.accepted) {
-            if has(task, Mark.ran) || has(task, Mark.dropped) { continue }
-            let isAsleep = shards.contains { $0.isWaiting }
-            world.fail("task \(task) was accepted and does not run\(isAsleep ? ": a lost wake-up" : "")")
-        }
-        for task in 1...max(1, tasks.count) where task <= tasks.count && has(task, Mark.refused) {
-            world.expect(!has(task, Mark.ran) && !has(task, Mark.dropped), "task \(task) was refused, and is not lost")
+        for task in tasks.indices.map({ $0 + 1 }) {
+            let ended = has(task, Mark.ran) || has(task, Mark.dropped)
+            if has(task, Mark.accepted), !ended {
+                let isAsleep = shards.contains { $0.isWaiting }
+                world.fail("task \(task) was accepted and does not run\(isAsleep ? ": a lost wake-up" : "")")
+            }
+            world.expect(!has(task, Mark.refused) || !ended, "task \(task) was refused, and not given back")
         }
         for shard in shards { shard.checkEnd() }
     }

@@ -59,7 +59,7 @@ enum Scenarios {
                 nodes[0].task = tasks[0]
                 nodes[1].task = tasks[1]
                 nodes[1].next = nodes[0].bits
-                parties.post([tasks[0], tasks[1]], newest: nodes[1], oldest: nodes[0], to: shard)
+                parties.publish([tasks[0], tasks[1]], newest: nodes[1], oldest: nodes[0], to: shard)
                 parties.post(tasks[2], in: nodes[2], to: shard)
             }
             let task = parties.task(of: 1)
