@@ -59,6 +59,8 @@ let package = Package(
         .target(name: "TestSupport", dependencies: ["CLinux"], path: "Tests/TestSupport", swiftSettings: tests),
         // What concerns a whole process, in a child of fork that runs nothing but C.
         .target(name: "CKernelFacts", path: "Tests/CKernelFacts"),
+        // Several stacks on one thread, for the explorer of the lock-free algorithms.
+        .target(name: "CExplorer", path: "Tests/CExplorer", cSettings: strictC),
         // The contract as a program, and scripts that are run on it and on a loop.
         .target(
             name: "ContractModel", dependencies: ["LinuxEvent", "TestSupport"], path: "Tests/ContractModel",
@@ -88,7 +90,7 @@ let package = Package(
             exclude: ["WrongPrograms"], swiftSettings: tests),
         .testTarget(
             name: "LinuxEventGroupTests",
-            dependencies: ["CLinux", "LinuxEvent", "LinuxEventGroup", "TestSupport", "plan-fixture"],
+            dependencies: ["CExplorer", "CLinux", "LinuxEvent", "LinuxEventGroup", "TestSupport", "plan-fixture"],
             swiftSettings: tests),
     ]
 )

@@ -8,7 +8,7 @@ internal import Synchronization
 final class ShardCore: Sendable {
     let index: Int
     let place: Plan.Place
-    let mailbox = Mailbox()
+    let mailbox = Mailbox<Atomic<UInt>, TaskNode>()
     let credits: Credits
     let pool: NodePool
     /// The nodes of all threads that are no shard of the group; the same for all of its shards.
@@ -30,9 +30,7 @@ final class ShardCore: Sendable {
     /// When the timed node that is on its way was posted. Contract G10.
     let postedAt = Atomic<UInt64>(0)
     private let stage = Atomic<UInt8>(StopStage.running.rawValue)
-    /// Looked at before each task, so alone on its line.
-    private let abandoned = Isolated(Atomic<Bool>(false))
-    private let ending = Locked(Ending())
+    private let ending = Ending<Atomic<UInt>, TaskNode, Locked<Orphans>>()
     let tasksAbandoned = Atomic<UInt64>(0)
     /// Tasks run after the shard had noticed that it shall stop; and what it still watched then.
     let tasksDrained = Atomic<UInt64>(0)
@@ -219,34 +217,22 @@ final class ShardCore: Sendable {
         ring()
     }
 
-    /// Tasks are not run any more, only destroyed. Relaxed: it is looked at until it is seen, and orders nothing.
-    var isAbandoned: Bool { abandoned.value.load(ordering: .relaxed) }
+    /// Tasks are not run any more, only destroyed.
+    var isAbandoned: Bool { ending.isAbandoned }
 
-    func abandonTasks() { abandoned.value.store(true, ordering: .relaxed) }
+    func abandonTasks() { ending.abandonTasks() }
 
-    /// Closes the box of a shard that missed the deadline. What it held is not run any more. It is not destroyed here
-    /// either, since it may hold what must die on its own thread: the shard does that if it ever comes back.
-    /// Contract G9.
+    /// Closes the box of a shard that missed the deadline. Contract G9.
     func abandon() {
-        ending.withLock { ending in
-            // A second stop that misses its deadline too finds nothing new; a shard that came back needs no help.
-            guard !ending.isSettled, !isAbandoned else { return }
-            abandonTasks()
-            let chain = mailbox.close()
-            ending.orphans = chain.firstBits
-            let held = UInt64(chain.count) + counters.value.backlog.load(ordering: .relaxed)
+        ending.abandon(mailbox) { count in
+            let held = UInt64(count) + counters.value.backlog.load(ordering: .relaxed)
             tasksAbandoned.store(held, ordering: .relaxed)
         }
     }
 
-    /// The shard's part, once it has closed its box itself: takes over what `abandon` took out of it. From here on the
-    /// number of abandoned tasks is exact.
+    /// The shard's part, once it has closed its box itself. From here on the number of abandoned tasks is exact.
     func settle(_ backlog: borrowing Backlog) {
-        let orphans = ending.withLock { ending in
-            defer { ending = Ending(isSettled: true) }
-            return ending.orphans
-        }
-        backlog.append(TaskChain(first: orphans))
+        backlog.append(ending.settle())
         if isAbandoned { tasksAbandoned.store(UInt64(backlog.count), ordering: .relaxed) }
     }
 
@@ -254,12 +240,6 @@ final class ShardCore: Sendable {
     var watchersOpen: Int {
         stopStage.rawValue < StopStage.closing.rawValue
             ? counters.value.watchers.load(ordering: .relaxed) : watchersAtEnd.load(ordering: .relaxed)
-    }
-
-    private struct Ending {
-        /// A chain, by the bits of its first node.
-        var orphans: UInt = 0
-        var isSettled = false
     }
 }
 

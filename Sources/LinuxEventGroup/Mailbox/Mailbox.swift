@@ -13,12 +13,12 @@ internal import Synchronization
 /// the push that finds `sleeping` and must ring. No wake-up can be lost, and no second one is sent. Contract M1, M4.
 ///
 /// Nothing is dereferenced by a push, and whatever is taken is taken whole: that an address comes back is harmless.
-struct Mailbox: ~Copyable, Sendable {
-    private let word = Isolated(Atomic<UInt>(Self.empty))
+struct Mailbox<Word: AtomicWord & ~Copyable, Node: LinkedNode>: ~Copyable, Sendable {
+    private let word = Isolated(Word(Self.empty))
 
-    private static let empty: UInt = 0
-    private static let sleeping: UInt = 1
-    private static let closed: UInt = 2
+    private static var empty: UInt { 0 }
+    private static var sleeping: UInt { 1 }
+    private static var closed: UInt { 2 }
 
     /// A hint, without a read-modify-write, so of no use to one who is going to sleep: a `take` would find nothing.
     var isEmpty: Bool { word.value.load(ordering: .relaxed) == Self.empty }
@@ -33,11 +33,11 @@ struct Mailbox: ~Copyable, Sendable {
     /// To skip this step when the shard seems to be awake, or to look first whether somebody has pushed already, loses
     /// wake-ups: the shard may be on its way to sleep.
     @inline(__always)
-    func push(_ node: TaskNode) -> Push { push(newest: node, oldest: node) }
+    func push(_ node: Node) -> Push { push(newest: node, oldest: node) }
 
     /// Publishes nodes that are linked from the newest to the oldest, all in one step. Contract M5.
     @inline(__always)
-    func push(newest: TaskNode, oldest: TaskNode) -> Push {
+    func push(newest: Node, oldest: Node) -> Push {
         var head = word.value.load(ordering: .relaxed)
         while true {
             if head == Self.closed { return .closed }
@@ -53,7 +53,7 @@ struct Mailbox: ~Copyable, Sendable {
     }
 
     struct Taken {
-        var tasks = TaskChain()
+        var tasks = NodeChain<Node>()
         /// It was the shard itself that ended its sleep.
         var wasSleeping = false
         var isClosed = false
@@ -76,10 +76,11 @@ struct Mailbox: ~Copyable, Sendable {
     }
 
     /// Closes the box, from any thread; the shard, if asleep, is not told. What was in it is the caller's.
-    func close() -> TaskChain {
-        // Releasing too: what the closer wrote before is visible to a shard that finds its word closed.
+    func close() -> NodeChain<Node> {
+        // Acquiring: what the posters wrote. Releasing too: whoever exchanges the closed word sees what the closer
+        // wrote before. Nothing depends on that by now.
         let head = word.value.exchange(Self.closed, ordering: .acquiringAndReleasing)
-        return head > Self.closed ? TaskChain(reversing: head) : TaskChain()
+        return head > Self.closed ? NodeChain(reversing: head) : NodeChain()
     }
 
     private func taken(_ head: UInt) -> Taken {
@@ -90,7 +91,7 @@ struct Mailbox: ~Copyable, Sendable {
             // Closed from outside between the look and the exchange, which opened it again: close it once more.
             // What was pushed in between was accepted, so it is taken.
             return Taken(tasks: close(), isClosed: true)
-        default: return Taken(tasks: TaskChain(reversing: head))
+        default: return Taken(tasks: NodeChain(reversing: head))
         }
     }
 }

@@ -11,9 +11,8 @@ internal import Synchronization
 final class NodePool: Sendable {
     /// The number of a shard, or the number of shards for the pool of the others.
     private let home: Int
-    /// Nodes that came home: a stack that is only ever taken whole, so no address can be mistaken for another life of
-    /// itself. It rings nobody.
-    private let returned = Isolated(Atomic<UInt>(0))
+    /// Nodes that came home.
+    private let returned = ReturnStack<Atomic<UInt>, TaskNode>()
     private let slabs = Locked<[TaskNode.Slab]>([])
     /// What came home and is to be shared out: the first node of a list.
     private let stock = Locked<UInt>(0)
@@ -34,10 +33,9 @@ final class NodePool: Sendable {
     /// How many nodes there are, wherever they are.
     var nodeCount: Int { slabs.withLock { $0.count } * TaskNode.Slab.capacity }
 
-    /// All that came home, or a new slab: a linked list that is not empty. Acquiring: what the users of the nodes did
-    /// to them is over.
+    /// All that came home, or a new slab: a linked list that is not empty.
     func takeAll() -> UInt {
-        let nodes = returned.value.exchange(0, ordering: .acquiring)
+        let nodes = returned.takeAll()
         if nodes != 0 { return nodes }
         let slab = TaskNode.Slab(home: home)
         slabs.withLock { $0.append(slab) }
@@ -59,17 +57,8 @@ final class NodePool: Sendable {
         }
     }
 
-    /// Brings a list of empty nodes home. Releasing, for `takeAll`; a push on top continues the release sequence.
-    func giveBack(first: UInt, last: UInt) {
-        var head = returned.value.load(ordering: .relaxed)
-        while true {
-            TaskNode(bits: last).next = head
-            let (exchanged, original) = returned.value.weakCompareExchange(
-                expected: head, desired: first, successOrdering: .releasing, failureOrdering: .relaxed)
-            if exchanged { return }
-            head = original
-        }
-    }
+    /// Brings a list of empty nodes home.
+    func giveBack(first: UInt, last: UInt) { returned.giveBack(first: first, last: last) }
 }
 
 /// The nodes that a shard has at hand, and the empty ones that it brings home: one exchange for up to 64.

@@ -1,5 +1,5 @@
 /// Nodes in order, on one thread: first in, first out.
-struct TaskChain {
+struct NodeChain<Node: LinkedNode> {
     fileprivate var first: UInt = 0
     private var last: UInt = 0
     fileprivate(set) var count = 0
@@ -7,24 +7,24 @@ struct TaskChain {
     var isEmpty: Bool { first == 0 }
 
     @inline(__always)
-    mutating func append(_ node: TaskNode) {
+    mutating func append(_ node: Node) {
         node.next = 0
-        if first == 0 { first = node.bits } else { TaskNode(bits: last).next = node.bits }
+        if first == 0 { first = node.bits } else { Node(bits: last).next = node.bits }
         last = node.bits
         count &+= 1
     }
 
-    mutating func append(_ chain: consuming TaskChain) {
+    mutating func append(_ chain: consuming NodeChain) {
         guard !chain.isEmpty else { return }
-        if first == 0 { first = chain.first } else { TaskNode(bits: last).next = chain.first }
+        if first == 0 { first = chain.first } else { Node(bits: last).next = chain.first }
         last = chain.last
         count &+= chain.count
     }
 
     @inline(__always)
-    mutating func popFirst() -> TaskNode? {
+    mutating func popFirst() -> Node? {
         guard first != 0 else { return nil }
-        let node = TaskNode(bits: first)
+        let node = Node(bits: first)
         first = node.next
         count &-= 1
         return node
@@ -35,7 +35,7 @@ struct TaskChain {
         last = newest
         var bits = newest
         while bits != 0 {
-            let node = TaskNode(bits: bits)
+            let node = Node(bits: bits)
             bits = node.next
             node.next = first
             first = node.bits
@@ -51,13 +51,15 @@ struct TaskChain {
         var bits = first
         while bits != 0 {
             last = bits
-            bits = TaskNode(bits: bits).next
+            bits = Node(bits: bits).next
             count &+= 1
         }
     }
 
     var firstBits: UInt { first }
 }
+
+typealias TaskChain = NodeChain<TaskNode>
 
 /// The chain of what a shard has taken and not run.
 ///
