@@ -90,7 +90,9 @@ let package = Package(
             exclude: ["WrongPrograms"], swiftSettings: tests),
         .testTarget(
             name: "LinuxEventGroupTests",
-            dependencies: ["CExplorer", "CLinux", "LinuxEvent", "LinuxEventGroup", "TestSupport", "plan-fixture"],
+            dependencies: [
+                "CExplorer", "CLinux", "LinuxEvent", "LinuxEventGroup", "TestSupport", "echo-load", "plan-fixture",
+            ],
             swiftSettings: tests),
     ]
 )

@@ -30,6 +30,9 @@ final class ListeningSocket {
 
     deinit { close() }
 
+    /// Of a TCP socket.
+    var port: Int { Int(door.address[2]) << 8 | Int(door.address[3]) }
+
     func close() {
         if descriptor >= 0 { Glibc.close(descriptor) }
         descriptor = -1
