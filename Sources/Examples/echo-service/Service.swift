@@ -41,7 +41,12 @@ final class Service {
             fail("echo-service", "cannot listen on \(wanted): \(error)")
         }
 
-        group = try LoopGroup(threads: options.threads, name: "echo") { shard in peers[shard] = EchoShard(shard) }
+        let watchdog = options.stallLimit.map { limit in
+            WatchdogOptions(limit: limit) { complain("echo-service: \($0)") }
+        }
+        group = try LoopGroup(threads: options.threads, idle: options.idle, watchdog: watchdog, name: "echo") {
+            shard in peers[shard] = EchoShard(shard)
+        }
         let distribution: Distribution
         if options.mode == .kernel {
             listening = try group.shards.map { _ in try ExampleSupport.listen(beside: address) }
@@ -72,6 +77,7 @@ final class Service {
         let counters = inbox.counters
         let report = try group.stop(deadline: .seconds(5))
         say("\(report)")
+        reporter.summary()
         if options.json { say(reporter.json(counters)) }
     }
 

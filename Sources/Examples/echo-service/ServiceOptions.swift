@@ -1,4 +1,5 @@
 import ExampleSupport
+import LinuxEventGroup
 
 struct ServiceOptions {
     enum Report { case table, lines, none }
@@ -7,6 +8,8 @@ struct ServiceOptions {
     let port: Int
     let threads: Int?
     let mode: AcceptMode
+    let idle: IdlePolicy
+    let stallLimit: Duration?
     let grace: Duration
     let report: Report
     let interval: Duration
@@ -24,6 +27,11 @@ struct ServiceOptions {
                     "kernel, or reuseport: each shard listens for itself (default);"
                         + " hash: one shard accepts and posts each descriptor to its home;"
                         + " least: one shard accepts, and the less loaded of two gets the connection"),
+                .value(
+                    "idle", "POLICY",
+                    "what a shard does without work; sleep (default), adaptive: looks for some first, if that pays;"
+                        + " poll: never sleeps"),
+                .value("stall-ms", "MS", "reports shards that are stuck for so long; 0 for never (default: 25)"),
                 .value(
                     "report", "FORM",
                     "table: to stderr while it runs; lines: to stdout, for machines;"
@@ -44,6 +52,14 @@ struct ServiceOptions {
             case "least": .least
             default: .kernel
             }
+        idle =
+            switch arguments.choice("idle", of: ["sleep", "adaptive", "poll"]) {
+            case "adaptive": .adaptive
+            case "poll": .poll
+            default: .sleep
+            }
+        let limit = arguments.integer("stall-ms", in: 0...3_600_000) ?? 25
+        stallLimit = limit > 0 ? .milliseconds(limit) : nil
         report =
             switch arguments.choice("report", of: ["table", "lines", "none"]) {
             case "table": .table

@@ -25,8 +25,12 @@ public struct LatencyHistogram: Hashable, Sendable, CustomStringConvertible {
     }
 
     public var description: String {
-        guard let median = quantile(0.5), let high = quantile(0.99), let most = quantile(1) else { return "none" }
-        return "\(count) times: p50 \(median), p99 \(high), most \(most)"
+        func microseconds(_ share: Double) -> String {
+            let (seconds, attoseconds) = (quantile(share) ?? .zero).components
+            return "\(((Double(seconds) * 1e6 + Double(attoseconds) / 1e12) * 10).rounded() / 10) µs"
+        }
+        if count == 0 { return "none" }
+        return "\(count) times: p50 \(microseconds(0.5)), p99 \(microseconds(0.99)), most \(microseconds(1))"
     }
 
     // MARK: Steps
