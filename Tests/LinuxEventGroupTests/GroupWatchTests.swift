@@ -45,6 +45,21 @@ extension LinuxEventGroupSuite {
             }
         }
 
+        @Test("G4 random numbers are spread as evenly as chance allows, or better", arguments: [2, 3, 8, 64])
+        func balanceOfRandomNumbers(threads: Int) throws {
+            try withGroup(threads: threads) { group in
+                var random = SeededGenerator()
+                var loads = [Int](repeating: 0, count: threads)
+                let count = 1_500 * threads
+                for _ in 0..<count {
+                    loads[group.shard(for: CInt.random(in: 0...1_000_000, using: &random)).index] += 1
+                }
+                let ratio = Double(loads.max()!) * Double(threads) / Double(count)
+                // Where each number falls is chance: of 1,500 a shard, 1.1 of the mean is four deviations away.
+                #expect(ratio <= 1.12, "\(ratio), seed \(random.seed)")
+            }
+        }
+
         // MARK: Watching
 
         @Test("G4 a watch made by any thread runs its handlers on the home shard, with its data")
