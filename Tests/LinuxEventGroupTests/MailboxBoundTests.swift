@@ -7,15 +7,6 @@ import Testing
 extension LinuxEventGroupSuite {
     @Suite("M3 Bounded mailboxes")
     struct MailboxBoundTests {
-        /// Keeps shard 0 in a timer's handler, so that none of its tasks is in hand and none can begin.
-        private func holdOutsideTasks(_ group: LoopGroup) throws -> Hold {
-            let hold = Hold()
-            try #require(
-                eventually { group.post(to: 0) { shard in shard.loop.after(.zero) { _, _ in hold.hold() } }.isPosted })
-            try #require(hold.waitUntilHeld())
-            return hold
-        }
-
         /// Posts until it is refused; how many were taken.
         private func fill(_ group: LoopGroup, atMost limit: Int, _ ran: Tally) -> Int {
             for accepted in 0..<limit where !group.post(to: 0, { _ in ran.add() }).isPosted { return accepted }
@@ -29,7 +20,7 @@ extension LinuxEventGroupSuite {
             let ran = Tally()
             try withGroup(capacity: bound) { group in
                 for round in 1...20 {
-                    let hold = try holdOutsideTasks(group)
+                    let hold = try group.holdOutsideTasks()
                     let fitted = fill(group, atMost: bound + 50, ran)
                     let isFull = group.post(to: 0) { _ in }.isFull
                     hold.letGo()
@@ -61,7 +52,7 @@ extension LinuxEventGroupSuite {
             let accepted = Tally()
             try withGroup(capacity: bound) { group in
                 for round in 1...rounds {
-                    let hold = try holdOutsideTasks(group)
+                    let hold = try group.holdOutsideTasks()
                     let threads = (0..<8).map { _ in
                         Threads.spawn {
                             var refusals = 0
@@ -127,7 +118,7 @@ extension LinuxEventGroupSuite {
                 }
                 #expect(eventually { results.count == 1 })
                 #expect(results.all[0] == 7 || results.all[0] == 6)
-                let hold = try holdOutsideTasks(group)
+                let hold = try group.holdOutsideTasks()
                 #expect(
                     eventually {
                         group.post(to: 1) { shard in
@@ -149,7 +140,7 @@ extension LinuxEventGroupSuite {
                 let result = group.watch(
                     pipe.reader, data: (), read: { _, _, _, _ in }, completed: { _, _ in isWatched.set() })
                 #expect(eventually { isWatched.isSet })
-                let hold = try holdOutsideTasks(group)
+                let hold = try group.holdOutsideTasks()
                 #expect(fill(group, atMost: 10, ran) == 5)
                 #expect(group.watch(pipe.writer, data: (), write: { _, _, _, _ in }).isFull)
                 let isCancelled = Flag()
@@ -181,7 +172,7 @@ extension LinuxEventGroupSuite {
                             return true
                         })
                     #expect(eventually { answers.value == 4 })
-                    let hold = try holdOutsideTasks(group)
+                    let hold = try group.holdOutsideTasks()
                     let fitted = fill(group, atMost: bound + 50, ran)
                     accepted += fitted
                     hold.letGo()

@@ -7,15 +7,6 @@ import Testing
 extension LinuxEventGroupSuite {
     @Suite("M3 Mailboxes that spill")
     struct MailboxSpillTests {
-        /// Keeps shard 0 in a timer's handler, so that none of its tasks is in hand and none can begin.
-        private func holdOutsideTasks(_ group: LoopGroup) throws -> Hold {
-            let hold = Hold()
-            try #require(
-                eventually { group.post(to: 0) { shard in shard.loop.after(.zero) { _, _ in hold.hold() } }.isPosted })
-            try #require(hold.waitUntilHeld())
-            return hold
-        }
-
         @Test(
             "M3 a mailbox takes its bound and what it may spill, exactly, and runs all in order",
             arguments: [1, 7, 1_000])
@@ -23,7 +14,7 @@ extension LinuxEventGroupSuite {
             let order = Log<Int>()
             try withGroup(capacity: 10, spill: spill) { group in
                 for round in 1...3 {
-                    let hold = try holdOutsideTasks(group)
+                    let hold = try group.holdOutsideTasks()
                     var taken = 0
                     while taken < 5_000, group.post(to: 0, { [taken] _ in order.add(taken) }).isPosted { taken += 1 }
                     #expect(taken == 10 + spill)
@@ -80,7 +71,7 @@ extension LinuxEventGroupSuite {
             let order = Log<Int>()
             try withGroup(capacity: 4, spill: 6) { group in
                 let channel = group.channel(of: Int.self) { _, value in order.add(value) }
-                let hold = try holdOutsideTasks(group)
+                let hold = try group.holdOutsideTasks()
                 #expect(channel.send(contentsOf: [0, 1, 2], to: 0).isSent)
                 #expect(channel.send(contentsOf: [3, 4, 5, 6, 7], to: 0).isSent)
                 #expect(!channel.send(contentsOf: [8, 9, 10], to: 0).isSent, "two places are left")
@@ -99,7 +90,7 @@ extension LinuxEventGroupSuite {
             let order = Log<Int>()
             try expectNothingLeft {
                 let group = try LoopGroup(threads: 1, mailboxCapacity: 3, spillLimit: 100, name: Tested.name)
-                let hold = try holdOutsideTasks(group)
+                let hold = try group.holdOutsideTasks()
                 for number in 0..<60 { #expect(group.post(to: 0) { _ in order.add(number) }.isPosted) }
                 group.requestStop()
                 #expect(!group.post(to: 0) { _ in }.isPosted)
@@ -116,7 +107,7 @@ extension LinuxEventGroupSuite {
             try expectNothingLeft {
                 let group = try LoopGroup(threads: 1, mailboxCapacity: 3, spillLimit: 100, name: Tested.name)
                 let home = group.thread(of: 0)
-                let hold = try holdOutsideTasks(group)
+                let hold = try group.holdOutsideTasks()
                 for _ in 0..<60 { #expect(group.post(to: 0, ownerTask(of: Mortal(deaths))).isPosted) }
                 #expect(try group.stop(deadline: .milliseconds(20)).shards[0].tasksAbandoned == 60)
                 #expect(deaths.count == 0)
@@ -131,7 +122,7 @@ extension LinuxEventGroupSuite {
         func waiters() async throws {
             let order = Log<Int>()
             let group = try LoopGroup(threads: 1, mailboxCapacity: 1, spillLimit: 10, name: Tested.name)
-            let hold = try holdOutsideTasks(group)
+            let hold = try group.holdOutsideTasks()
             #expect(group.post(to: 0) { _ in order.add(0) }.isPosted)
             #expect(group.post(to: 0) { _ in order.add(1) }.isPosted)
             let waiter = Task { await group[0].postWhenRoom { _ in order.add(2) }.isPosted }

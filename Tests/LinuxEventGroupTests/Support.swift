@@ -277,6 +277,14 @@ final class Log<Line: Sendable>: Sendable {
 }
 
 extension LoopGroup {
+    /// Keeps shard 0 in a timer's handler, so that none of its tasks is in hand and none can begin.
+    func holdOutsideTasks() throws -> Hold {
+        let hold = Hold()
+        try #require(eventually { post(to: 0) { shard in shard.loop.after(.zero) { _, _ in hold.hold() } }.isPosted })
+        try #require(hold.waitUntilHeld())
+        return hold
+    }
+
     /// The thread of a shard, found by a task there.
     func thread(of index: Int) -> UInt {
         let found = Atomic<UInt>(0)
