@@ -12,10 +12,12 @@ struct Benchmarks: ParsableCommand {
             The ratio is the median over the rounds of subject / raw of the same round; read the ratios, not the \
             absolute figures.
             """,
-        subcommands: [DispatchCommand.self, QueueCommand.self, AllCommand.self, OnceCommand.self])
+        subcommands: [
+            DispatchCommand.self, QueueCommand.self, PingPongCommand.self, AllCommand.self, OnceCommand.self,
+        ])
 
     /// Each suite is a file that answers one question.
-    static let suites: [any Suite.Type] = [DispatchSuite.self, QueueSuite.self]
+    static let suites: [any Suite.Type] = [DispatchSuite.self, QueueSuite.self, PingPongSuite.self]
 }
 
 struct AllCommand: ParsableCommand {

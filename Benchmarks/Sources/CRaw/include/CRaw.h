@@ -56,6 +56,12 @@ int craw_queue_to_one(enum craw_nodes nodes, int senders, uint64_t posts, uint64
 int craw_queue_all_to_all(enum craw_nodes nodes, uint64_t posts, uint64_t burst, uint64_t window, const int cpus[2],
                           struct craw_result *result);
 
+// MARK: round trips
+
+/// A number that goes to and fro between two threads: they look at a line all the time, or sleep in epoll_wait until
+/// the other writes to their eventfd.
+int craw_pingpong(uint64_t rounds, int sleeps, const int cpus[2], struct craw_result *result);
+
 // MARK: flow control, shared by both sides of the queue suite so that it costs both the same
 
 /// A word alone on its cache line.
