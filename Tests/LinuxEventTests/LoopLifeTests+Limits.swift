@@ -105,6 +105,8 @@ extension LinuxEventSuite.LoopLifeTests {
         #expect(before > 0)
         try body(rounds)
         let grown = Memory.residentBytes() - before
+        // Other kernels give memory out in pages of 2 MB.
+        let bytes = Effort.slowness > 1 ? 4 * bytes : bytes
         #expect(grown < bytes, "\(grown) bytes", sourceLocation: sourceLocation)
     }
 

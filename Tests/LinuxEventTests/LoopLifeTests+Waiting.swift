@@ -94,9 +94,14 @@ extension LinuxEventSuite.LoopLifeTests {
         #expect(!isReadable(descriptor))
         // Both may come due before this thread gets to look.
         for (count, deadline) in deadlines.sorted().enumerated() where fired <= count {
-            #expect(Readiness.of(descriptor, waiting: 2_000).contains(.readable))
-            #expect(Clock.monotonic() >= deadline)
-            try pump(loop)
+            var isEarly: Bool
+            repeat {
+                #expect(Readiness.of(descriptor, waiting: 2_000).contains(.readable))
+                isEarly = Clock.monotonic() < deadline
+                // In an emulated machine the alarm of the timer before may come after that timer. Contract T1.
+                #expect(!isEarly || Effort.slowness > 1)
+                try pump(loop)
+            } while isEarly && fired <= count
             #expect(fired > count)
         }
         #expect(!isReadable(descriptor))
