@@ -324,6 +324,28 @@ extension LinuxEventSuite.WatchTests {
         #expect(loop.statistics.watchers == 0)
     }
 
+    @Test("W9 closed without unwatch while a copy lives: it is noticed among many that are always ready")
+    func copyOfClosedAmongMany() throws {
+        let loop = try Loop()
+        let calls = Calls()
+        let others = (0..<50).map { _ in Pipe.readable() }
+        for other in others { try loop.watch(other.reader, read: { _, _, _ in }) }
+        let pipe = Pipe.readable()
+        let copy = Held.Closer(IO.copy(pipe.reader))
+        let watcher = try loop.watch(pipe.reader, read: calls.handler("old"))
+        pipe.closeReader()
+        let noticed = try pump(loop, milliseconds: 2_000) { !watcher.isActive }
+        #expect(noticed)
+        #expect(!calls.names.isEmpty)
+        calls.clear()
+        try pump(loop, 20)
+        #expect(calls.names.isEmpty)
+        #expect(loop.statistics.watchers == others.count)
+        for other in others { try loop.unwatch(other.reader) }
+        try expectQuiet(loop)
+        withExtendedLifetime(copy) {}
+    }
+
     @Test("W9 closed without unwatch while a copy lives: where events are rare, the first is noticed to be the last")
     func copyOfClosedIsRarelyReady() throws {
         let loop = try Loop()
