@@ -14,7 +14,8 @@ public enum ShardPhase: UInt8, Hashable, Sendable {
 
 /// The phase that a shard is in and the number of its turn, in one word that it writes and the watchdog reads.
 struct ShardActivity: ~Copyable, Sendable {
-    private let word = Atomic<UInt64>(UInt64(ShardPhase.waiting.rawValue))
+    /// Awake at first: a watchdog that dozes is rung by shards that wake up, and one that began with work never slept.
+    private let word = Atomic<UInt64>(UInt64(ShardPhase.callbacks.rawValue))
     /// The text of the innermost label, as an address; 0 for none.
     let label = Atomic<UInt>(0)
     /// The descriptor of the group's watch whose handler runs; -1 for none.
