@@ -17,12 +17,13 @@ public final class Shard {
     let core: ShardCore
     /// Tasks that were taken from the mailbox or posted by this shard itself, in order, and have not run.
     let backlog = Backlog()
-    /// Tasks to run before the next look into the mailbox.
-    private var untilNextTake = 0
     let nodes: NodeStock
-    private var counts = ShardCounts()
-    /// A post is to be timed, or was, and has not come. Contract G10.
-    private var isTiming = false
+    /// In a cell, and reached from there: a variable would be checked for exclusive access in each turn.
+    private let counted = Cell(ShardCounts())
+    private var counts: ShardCounts {
+        @inline(__always) _read { yield counted.value }
+        @inline(__always) _modify { yield &counted.value }
+    }
     /// Calls of this shard's that have no reply yet. Contract M6.
     let openCalls: OpenCalls
     /// Watches that belong here by the hash of their descriptor, and are elsewhere or on their way. Contract G5.
@@ -162,8 +163,8 @@ public final class Shard {
     private func lookAround() {
         upkeep.value.look()
         if mayLook { spinning.value.look() }
-        if !isTiming, counts.turns & 3 == 0 {
-            isTiming = true
+        if !counts.isTiming, counts.turns & 3 == 0 {
+            counts.isTiming = true
             core.askForTime()
         }
     }
@@ -218,13 +219,13 @@ public final class Shard {
     /// node would be fetched from the cache of a sender who is just writing to it, which costs several times as much as
     /// fetching it later.
     func take() {
-        guard untilNextTake <= 0 else { return }
+        guard counts.untilNextTake <= 0 else { return }
         let taken = core.mailbox.take()
         if taken.wasSleeping { counts.selfDisarms += 1 }
         counts.depth = UInt64(taken.tasks.count)
         counts.depthMax = max(counts.depthMax, counts.depth)
         backlog.append(taken.tasks)
-        untilNextTake = backlog.count
+        counts.untilNextTake = backlog.count
         publishBacklog()
     }
 
@@ -265,14 +266,14 @@ public final class Shard {
         }
         nodes.recycle(emptied)
         backlog.advance(to: node)
-        untilNextTake &-= ran
+        counts.untilNextTake &-= ran
         counts.tasks &+= UInt64(truncatingIfNeeded: ran)
         core.giveBackCredits(credits)
     }
 
     /// A task comes that was timed when it was posted. Contract G10.
     private func noteLatency(_ afterSleep: Bool) {
-        isTiming = false
+        counts.isTiming = false
         let posted = core.postedAt.load(ordering: .relaxed)
         let latency = clinux_monotonic_ns() &- posted
         core.hopLatency.add(1, at: LatencyHistogram.step(of: latency))

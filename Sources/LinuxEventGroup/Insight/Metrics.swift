@@ -68,6 +68,10 @@ struct ShardCounts {
     var longestTurn: UInt64 = 0
     /// 0 before the first.
     var turnBegan: UInt64 = 0
+    /// A post is to be timed, or was, and has not come.
+    var isTiming = false
+    /// Tasks to run before the next look into the mailbox.
+    var untilNextTake = 0
 
     /// At the end of a turn.
     mutating func measureTurn() {
