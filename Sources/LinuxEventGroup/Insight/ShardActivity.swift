@@ -62,7 +62,9 @@ extension ShardActivity {
 extension Shard {
     /// Names what the body does, for the watchdog's reports. Contract G7.
     ///
-    /// - Parameter label: a literal of the program's.
+    /// - Parameters:
+    ///   - label: a literal of the program's.
+    ///   - body: runs at once, and what it returns or throws goes on.
     public func labelled<Result, Failure: Error>(
         _ label: StaticString, _ body: () throws(Failure) -> Result
     ) throws(Failure) -> Result {

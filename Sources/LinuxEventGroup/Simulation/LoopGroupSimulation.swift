@@ -41,7 +41,8 @@ public final class LoopGroupSimulation {
     /// - Parameters:
     ///   - seed: decides the order of steps.
     ///   - threads: how many shards there would be threads for.
-    ///   - mailboxCapacity, spillLimit: as for a `LoopGroup`.
+    ///   - mailboxCapacity: as for a `LoopGroup`.
+    ///   - spillLimit: as for a `LoopGroup`.
     ///   - start: runs on each shard before this returns. If it throws on one, all are undone.
     /// - Throws: as `LoopGroup`.
     public init(
@@ -137,7 +138,13 @@ public final class LoopGroupSimulation {
 
     /// Runs a body in one simulation for each seed. What the body throws is thrown on, and the seed is printed with it.
     ///
-    /// - Parameters: as for the initializer; `body` gets the simulation, which is stopped when it returns.
+    /// - Parameters:
+    ///   - seeds: as many runs.
+    ///   - threads: as for the initializer.
+    ///   - mailboxCapacity: as for a `LoopGroup`.
+    ///   - spillLimit: as for a `LoopGroup`.
+    ///   - start: runs on each shard of each simulation.
+    ///   - body: gets a simulation, which is stopped when it returns.
     public static func explore(
         seeds: Range<UInt64>, threads: Int, mailboxCapacity: Int? = nil, spillLimit: Int = 0,
         start: @escaping @Sendable (_ shard: Shard) throws -> Void = { _ in },
