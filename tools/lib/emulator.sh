@@ -158,8 +158,10 @@ pack() { # FIXTURE ...
 
 # A line of that script: the tests of a target that have this in their names.
 suite_line() { # TARGET REGEX
+    # The marks on lines of their own, whatever came before.
     printf '%s\n' "echo '@begin $1'" \
-        "/tests/$product.xctest --testing-library swift-testing --filter '^$1\\..*($2)'" "echo \"@end $1 \$?\""
+        "/tests/$product.xctest --testing-library swift-testing --filter '^$1\\..*($2)'" \
+        "printf '\\n@end %s %s\\n' $1 \$?"
 }
 
 # MARK: The machine
