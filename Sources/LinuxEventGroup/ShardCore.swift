@@ -107,7 +107,7 @@ final class ShardCore: Sendable {
     func reserve() -> Reservation {
         switch admit(1) {
         case .admitted: .node(takeNode(), marks())
-        case .spilled: .node(takeNode(), [.credit, .spilled])
+        case .spilled: .node(takeNode(), Self.spilledMarks)
         case .full: .full
         case .closed: .closed
         }
@@ -119,6 +119,9 @@ final class ShardCore: Sendable {
         if noteTime() { marks.insert(.timed) }
         return marks
     }
+
+    /// What a node has to be marked with that waits for room. It is not timed: what it waits for is not the shard.
+    static var spilledMarks: TaskNode.Marks { [.credit, .spilled] }
 
     /// A node for the calling thread to post with. Nodes come home through the target's group: a shard of another group
     /// is a thread like any other here.

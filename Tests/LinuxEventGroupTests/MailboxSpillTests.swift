@@ -85,6 +85,23 @@ extension LinuxEventGroupSuite {
             }
         }
 
+        @Test("M3 G10 posts are timed on after batches that were spilled")
+        func timedAfterSpills() throws {
+            let arrived = Tally()
+            try withGroup(capacity: 4, spill: 100) { group in
+                let channel = group.channel(of: Int.self) { _, _ in arrived.add() }
+                for round in 1...50 {
+                    let hold = try group.holdOutsideTasks()
+                    #expect(channel.send(contentsOf: Array(0..<20), to: 0).isSent)
+                    hold.letGo()
+                    #expect(eventually { arrived.value == 20 * round })
+                }
+                let before = group.metrics[0].hopLatency.count
+                for _ in 0..<1_000 { #expect(group.settle(0)) }
+                #expect(group.metrics[0].hopLatency.count >= before + 50)
+            }
+        }
+
         @Test("M3 G9 a stop runs what was spilled, in order")
         func stop() throws {
             let order = Log<Int>()

@@ -38,9 +38,9 @@
     }
 
     /// A node for one value that was admitted, by its bits.
-    func fresh(on core: ShardCore) -> UInt {
+    func fresh(on core: ShardCore, isSpilled: Bool = false) -> UInt {
         let node = core.takeNode()
-        node.mark(handler: handler, core.marks())
+        node.mark(handler: handler, isSpilled ? ShardCore.spilledMarks : core.marks())
         return node.bits
     }
 
@@ -81,8 +81,7 @@
             var newest: UInt = 0
             var oldest: UInt = 0
             for _ in 0..<count {
-                let node = TaskNode(bits: fresh(on: core))
-                if isSpilled { node.mark(handler: handler, [.credit, .spilled]) }
+                let node = TaskNode(bits: fresh(on: core, isSpilled: isSpilled))
                 node.next = newest
                 newest = node.bits
                 if oldest == 0 { oldest = newest }
