@@ -59,15 +59,15 @@ final class Launch: Sendable {
     func makeShards(name: String) throws(LoopGroupError) -> [ShardCore] {
         Memory.forgetUnused()
         for place in plan.shards {
-            let context = unsafe Unmanaged.passRetained(ShardThread(place, self))
-            var handle: UInt = 0
-            let result = unsafe clinux_thread_start(
-                &handle, "\(name)-\(place.shard)", { unsafe ShardThread.main($0) }, context.toOpaque())
-            if result == 0 {
-                state.withLock { $0.threads.append(handle) }
-            } else {
-                unsafe context.release()
-                making.fail(.thread(shard: place.shard, SystemError(call: "pthread_create", code: -result)))
+            do throws(SystemError) {
+                let thread = try KernelThread.start("\(name)-\(place.shard)") { [self] in
+                    ShardThread(place: place, launch: self).run()
+                    handlers.threadEnded()
+                    running.countDown()
+                }
+                state.withLock { $0.threads.append(thread) }
+            } catch {
+                making.fail(.thread(shard: place.shard, error))
                 running.countDown()
             }
         }
@@ -81,13 +81,9 @@ final class Launch: Sendable {
     /// Starts the watchdog, if there shall be one; it ends after the last shard. Returns its thread.
     func startWatchdog(of cores: Cores) throws(LoopGroupError) -> UInt? {
         guard let watchdog else { return nil }
-        let context = unsafe Unmanaged.passRetained(WatchdogThread(watchdog, cores))
-        var handle: UInt = 0
-        let result = unsafe clinux_thread_start(
-            &handle, "watchdog", { unsafe WatchdogThread.main($0) }, context.toOpaque())
-        if result == 0 { return handle }
-        unsafe context.release()
-        throw .watchdog(SystemError(call: "pthread_create", code: -result))
+        do throws(SystemError) { return try KernelThread.start("watchdog") { watchdog.run(cores) } } catch {
+            throw .watchdog(error)
+        }
     }
 
     /// Lets all threads run their start blocks. If one throws, all are on their way to their end.
@@ -135,43 +131,13 @@ final class Rendezvous: Sendable {
     func letGo() { decided.countDown() }
 }
 
-/// The body of the watchdog's thread.
-private final class WatchdogThread: Sendable {
-    private let watchdog: Watchdog
-    private let cores: Cores
-
-    init(_ watchdog: Watchdog, _ cores: Cores) {
-        self.watchdog = watchdog
-        self.cores = cores
-    }
-
-    static func main(_ context: UnsafeMutableRawPointer?) {
-        guard let context = unsafe context else { return }
-        let thread = unsafe Unmanaged<WatchdogThread>.fromOpaque(context).takeRetainedValue()
-        thread.watchdog.run(thread.cores)
-    }
-}
-
-/// The body of a shard's thread.
-final class ShardThread: Sendable {
-    private let place: Plan.Place
-    private let launch: Launch
-
-    init(_ place: Plan.Place, _ launch: Launch) {
-        self.place = place
-        self.launch = launch
-    }
-
-    static func main(_ context: UnsafeMutableRawPointer?) {
-        guard let context = unsafe context else { return }
-        let thread = unsafe Unmanaged<ShardThread>.fromOpaque(context).takeRetainedValue()
-        thread.run()
-        thread.launch.handlers.threadEnded()
-        thread.launch.running.countDown()
-    }
+/// What a shard's thread does.
+private struct ShardThread {
+    let place: Plan.Place
+    let launch: Launch
 
     /// Everything of the shard's is gone when it returns.
-    private func run() {
+    func run() {
         var made: (core: ShardCore, loop: Loop)?
         let areAllMade = launch.making.rendezvous(on: place.shard) { () throws(LoopGroupError) in made = try make() }
         guard areAllMade, let (core, loop) = made, let group = launch.group else { return }

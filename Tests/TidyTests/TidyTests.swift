@@ -82,7 +82,7 @@ struct TidyTests {
         "LinuxEventGroup/Insight/Metrics",
         "LinuxEventGroup/Insight/ShardActivity",
         "LinuxEventGroup/Latch",
-        "LinuxEventGroup/Launch",
+        "LinuxEventGroup/KernelThread",
         "LinuxEventGroup/Locked",
         "LinuxEventGroup/Mailbox/ChannelSender",
         "LinuxEventGroup/Mailbox/NodePool",
