@@ -89,6 +89,15 @@ func check(_ call: @autoclosure () -> String, _ result: CInt) throws(LoopError) 
     throw .system(SystemError(call: call(), code: -result))
 }
 
+/// A shim's result, of a call that is made again for as long as a signal's handler interrupts it.
+@inline(__always)
+func uninterrupted(_ call: @autoclosure () -> CInt) -> CInt {
+    while true {
+        let result = call()
+        if result != -EINTR { return result }
+    }
+}
+
 /// Ends the process: the caller broke a rule that the compiler could not see. At -O a failing `precondition`
 /// loses its message, and the message is the rule.
 @inline(never)

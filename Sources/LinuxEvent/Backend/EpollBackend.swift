@@ -16,9 +16,7 @@ struct EpollBackend: ~Copyable {
 
     /// Becomes another set, under the number that it has. Whoever polls it has to add the other one, before or after.
     func become(_ other: consuming EpollBackend) throws(LoopError) {
-        var result: CInt
-        repeat { result = clinux_dup3(other.descriptor, descriptor, O_CLOEXEC) } while result == -EINTR
-        try check("dup3", result)
+        try check("dup3", uninterrupted(clinux_dup3(other.descriptor, descriptor, O_CLOEXEC)))
     }
 
     func add(_ descriptor: CInt, _ mask: UInt32, _ token: Token) -> CInt {

@@ -37,17 +37,13 @@ struct EventFD: ~Copyable, Sendable {
     }
 
     private func isFull(adding increment: UInt64) -> Bool {
-        var result: CInt
         // A write waits, and can be interrupted, where another holder has cleared O_NONBLOCK.
-        repeat { result = clinux_eventfd_write(descriptor, increment) } while result == -EINTR
-        return result == -EAGAIN
+        uninterrupted(clinux_eventfd_write(descriptor, increment)) == -EAGAIN
     }
 
     /// Reads and clears the counter; nil if it was zero.
     func drain() -> UInt64? {
         var count: UInt64 = 0
-        var result: CInt
-        repeat { result = unsafe clinux_eventfd_drain(descriptor, &count) } while result == -EINTR
-        return result == 8 ? count : nil
+        return uninterrupted(unsafe clinux_eventfd_drain(descriptor, &count)) == 8 ? count : nil
     }
 }

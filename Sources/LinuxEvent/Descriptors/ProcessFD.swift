@@ -28,8 +28,7 @@ struct ProcessFD: ~Copyable {
     /// a number could be another's by now, a pidfd cannot. Contract C3.
     func wait(keeping: Bool) -> End {
         var exit = clinux_exit()
-        var result: CInt
-        repeat { result = unsafe clinux_pidfd_wait(descriptor, keeping, &exit) } while result == -EINTR
+        let result = uninterrupted(unsafe clinux_pidfd_wait(descriptor, keeping, &exit))
         if result == 0 || result == -EAGAIN { return .running }
         return result > 0 ? .ended(ExitStatus(exit)) : .notOurs
     }
