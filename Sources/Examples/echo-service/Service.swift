@@ -12,7 +12,7 @@ final class Service {
     private let loop: Loop
     private let group: LoopGroup
     private let inbox: Inbox
-    private let peers: PerShard<EchoShard>
+    private let peers: ShardLocal<EchoShard>
     private let listener: Listener
     private let listening: [CInt]
     private let reporter: Reporter
@@ -27,9 +27,6 @@ final class Service {
         // do something follow in `run`; these hold the signals until then.
         for number in Service.stopSignals { try loop.signal(number) { _, _ in } }
         inbox = Inbox(waker: loop.waker)
-        // As many shards as CPUs at most, unless asked for more.
-        let peers = PerShard<EchoShard>(shards: options.threads ?? sysconf(CInt(_SC_NPROCESSORS_CONF)))
-        self.peers = peers
 
         guard let wanted = Address(host: options.host, port: options.port) else {
             fail("echo-service", "\(options.host) is not an address of this or any host")
@@ -44,9 +41,9 @@ final class Service {
         let watchdog = options.stallLimit.map { limit in
             WatchdogOptions(limit: limit) { complain("echo-service: \($0)") }
         }
-        group = try LoopGroup(threads: options.threads, idle: options.idle, watchdog: watchdog, name: "echo") {
-            shard in peers[shard] = EchoShard(shard)
-        }
+        group = try LoopGroup(threads: options.threads, idle: options.idle, watchdog: watchdog, name: "echo")
+        let peers = try group.local { shard in EchoShard(shard) }
+        self.peers = peers
         let distribution: Distribution
         if options.mode == .kernel {
             listening = try group.shards.map { _ in try ExampleSupport.listen(beside: address) }
@@ -60,8 +57,7 @@ final class Service {
         listener = try group.listen(
             distribution, notice: { shard, notice in complain("echo-service: shard \(shard.index): \(notice)") }
         ) { shard, accepted in
-            guard let echo = peers[shard] else { return closeDescriptor(accepted.descriptor) }
-            echo.adopt(accepted)
+            peers[shard].adopt(accepted)
         }
         reporter = Reporter(options.report, group)
         say("shards: \(group.count)")
@@ -90,7 +86,7 @@ final class Service {
         isAwaitingAnswers = true
         for shard in group.shards where inbox.ask(shard.index) {
             let (inbox, peers) = (inbox, peers)
-            shard.post { shard in inbox.answer(peers[shard]?.counters ?? EchoCounters(), from: shard.index) }
+            shard.post { shard in inbox.answer(peers[shard].counters, from: shard.index) }
         }
     }
 
@@ -119,16 +115,11 @@ final class Service {
     }
 
     private static func stopShards(
-        _ shards: [ShardReference], _ inbox: Inbox, _ peers: PerShard<EchoShard>, grace: Duration
+        _ shards: [ShardReference], _ inbox: Inbox, _ peers: ShardLocal<EchoShard>, grace: Duration
     ) {
         for shard in shards {
             let result = shard.post { shard in
-                guard let echo = peers[shard] else { return inbox.end(nil, from: shard.index) }
-                echo.stop(grace: grace) { echo in
-                    inbox.end(echo.counters, from: echo.shard.index)
-                    // Made on this shard, and gone on it.
-                    peers[echo.shard] = nil
-                }
+                peers[shard].stop(grace: grace) { echo in inbox.end(echo.counters, from: echo.shard.index) }
             }
             if !result.isPosted { inbox.end(nil, from: shard.index) }
         }
