@@ -53,40 +53,16 @@ enum PostCases {
             }
         },
         Case(name: "send from a thread outside, 24 bytes", budget: nothingPerValue) { counter, operations in
-            let group = try LoopGroup(threads: 1)
-            let total = Total()
-            let parcels = group.channel(of: Parcel.self) { _, parcel in parcel.arrive() }
-            func round() {
-                let expected = total.count + burst
-                total.hold(group, 0)
-                for number in 0..<burst { parcels.send(Parcel(total, number), to: 0) }
-                total.letGo()
-                while total.count < expected { sched_yield() }
+            try fromThread(counter, operations) { group, total in
+                let parcels = group.channel(of: Parcel.self) { _, parcel in parcel.arrive() }
+                return { for number in 0..<burst { parcels.send(Parcel(total, number), to: 0) } }
             }
-            for _ in 0..<(Probe.warmUp / burst) { round() }
-            let start = counter.now
-            for _ in 0..<(operations / burst) { round() }
-            let counts = counter.now - start
-            _ = try group.stop(deadline: .seconds(5))
-            return counts
         },
         Case(name: "send from a thread outside, 200 bytes", budget: oneBox) { counter, operations in
-            let group = try LoopGroup(threads: 1)
-            let total = Total()
-            let crates = group.channel(of: Crate.self) { _, crate in crate.parcel.arrive() }
-            func round() {
-                let expected = total.count + burst
-                total.hold(group, 0)
-                for number in 0..<burst { crates.send(Crate(parcel: Parcel(total, number)), to: 0) }
-                total.letGo()
-                while total.count < expected { sched_yield() }
+            try fromThread(counter, operations) { group, total in
+                let crates = group.channel(of: Crate.self) { _, crate in crate.parcel.arrive() }
+                return { for number in 0..<burst { crates.send(Crate(parcel: Parcel(total, number)), to: 0) } }
             }
-            for _ in 0..<(Probe.warmUp / burst) { round() }
-            let start = counter.now
-            for _ in 0..<(operations / burst) { round() }
-            let counts = counter.now - start
-            _ = try group.stop(deadline: .seconds(5))
-            return counts
         },
     ]
 
@@ -130,7 +106,7 @@ enum PostCases {
 
         /// Holds the receiver until the burst is through, so that it takes it in one turn: a turn costs a few retains,
         /// and on a busy machine there may be one for each value.
-        func hold(_ group: LoopGroup, _ shard: Int) {
+        private func hold(_ group: LoopGroup, _ shard: Int) {
             held.store(1, ordering: .releasing)
             group.post(to: shard) { [self] _ in
                 held.store(2, ordering: .releasing)
@@ -139,7 +115,16 @@ enum PostCases {
             while held.load(ordering: .acquiring) != 2 { sched_yield() }
         }
 
-        func letGo() { held.store(0, ordering: .releasing) }
+        private func letGo() { held.store(0, ordering: .releasing) }
+
+        /// Lets a burst be sent to a shard that is held meanwhile, and waits until all of it has arrived.
+        func receive(_ group: LoopGroup, _ shard: Int, _ sendBurst: () -> Void) {
+            let expected = count + burst
+            hold(group, shard)
+            sendBurst()
+            letGo()
+            while count < expected { sched_yield() }
+        }
 
         func add(_ number: Int) {
             sum.wrappingAdd(number, ordering: .relaxed)
@@ -167,6 +152,21 @@ enum PostCases {
         let padding = InlineArray<22, UInt64>(repeating: 0)
     }
 
+    /// Rounds of a thread outside that sends to a shard and waits until all has arrived.
+    private static func fromThread(
+        _ counter: Counter, _ operations: Int, _ burstOf: (LoopGroup, Total) -> () -> Void
+    ) throws -> Counts {
+        let group = try LoopGroup(threads: 1)
+        let total = Total()
+        let sendBurst = burstOf(group, total)
+        for _ in 0..<(Probe.warmUp / burst) { total.receive(group, 0, sendBurst) }
+        let start = counter.now
+        for _ in 0..<(operations / burst) { total.receive(group, 0, sendBurst) }
+        let counts = counter.now - start
+        _ = try group.stop(deadline: .seconds(5))
+        return counts
+    }
+
     /// Rounds of a shard that sends to another and waits until all has arrived.
     private static func fromShard(
         _ counter: Counter, _ operations: Int, _ burstOf: @escaping @Sendable (Channel<Parcel>, Total) -> Void
@@ -177,13 +177,7 @@ enum PostCases {
         let total = Total()
         let result = Result()
         let parcels = group.channel(of: Parcel.self) { _, parcel in parcel.arrive() }
-        func round() {
-            let expected = total.count + burst
-            total.hold(group, 1)
-            burstOf(parcels, total)
-            total.letGo()
-            while total.count < expected { sched_yield() }
-        }
+        func round() { total.receive(group, 1) { burstOf(parcels, total) } }
         group.post(to: 0) { _ in
             for _ in 0..<(Probe.warmUp / burst) { round() }
             let start = counter.now
