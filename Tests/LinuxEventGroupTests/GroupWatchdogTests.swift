@@ -164,6 +164,16 @@ extension LinuxEventGroupSuite {
             }
         }
 
+        @Test("G7 G9 a watchdog ends with its group, however close the stop is to its going to doze")
+        func comesAndGoes() throws {
+            for cycle in 0..<Rounds.usually(1_000, long: 20_000) {
+                let group = try LoopGroup(threads: 1 + cycle % 2, watchdog: Reports().options, name: Tested.name)
+                if cycle % 3 == 0 { usleep(UInt32(cycle % 7) * 20) }
+                #expect(try group.stop(deadline: .seconds(20)).isComplete)
+            }
+            #expect(eventually { Self.watchdogs.isEmpty })
+        }
+
         @Test("M4 G7 a lost wake is noticed and made up for; no other wake is taken for one")
         func lostWake() throws {
             let reports = Reports()
@@ -187,7 +197,8 @@ extension LinuxEventGroupSuite {
                         return ran.isSet
                     })
                 #expect(Clock.monotonic() - begin >= 900_000_000)
-                #expect(reports.lostWakes == [0])
+                // The shard may be faster than the report.
+                #expect(eventually { reports.lostWakes == [0] })
                 #expect(group.metrics.map(\.wakesLost) == [1, 0])
             }
         }

@@ -109,9 +109,12 @@ final class Watchdog: Sendable {
     /// Until all shards have ended.
     func run(_ cores: Cores) {
         var sights = [Sight](repeating: Sight(), count: cores.count)
-        while cores.contains(where: { $0.stopStage != .stopped }) {
+        while true {
+            // Before the look at who has stopped: a shard that does so after it rings once more than this.
+            let rings = bell.count
+            if cores.allSatisfy({ $0.stopStage == .stopped }) { return }
             let isQuiet = look(cores, &sights)
-            if isQuiet, doze(cores) { continue }
+            if isQuiet, doze(cores, rings) { continue }
             bell.wait(until: Instant.now.advanced(by: .nanoseconds(Int64(options.limit / 4))))
         }
     }
@@ -170,9 +173,8 @@ final class Watchdog: Sendable {
 
     private func isAwake(_ sight: Sight) -> Bool { ShardActivity.phase(of: sight.step) != .waiting }
 
-    /// Waits until a shard wakes up or ends. False if one is awake already.
-    private func doze(_ cores: Cores) -> Bool {
-        let rings = bell.count
+    /// Waits until a shard wakes up or ends, unless it has rung since then. False if one is awake already.
+    private func doze(_ cores: Cores, _ rings: UInt32) -> Bool {
         isDozing.value.store(true, ordering: .sequentiallyConsistent)
         let isQuiet = cores.allSatisfy {
             $0.stopStage == .stopped || ShardActivity.phase(of: $0.counters.value.activity.step) == .waiting
