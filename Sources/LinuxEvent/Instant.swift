@@ -36,7 +36,7 @@ public struct Instant: Comparable, Hashable, Sendable {
 
 extension Duration {
     /// Whole nanoseconds, rounded up: a wait must never be early.
-    var nanoseconds: Int128 {
+    package var nanoseconds: Int128 {
         // Up to nine seconds, as most are, one word is enough; a division of two costs ten times as much.
         if let small = Int64(exactly: attoseconds) {
             return Int128(small / 1_000_000_000 + (small % 1_000_000_000 > 0 ? 1 : 0))

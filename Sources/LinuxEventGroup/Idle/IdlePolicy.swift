@@ -1,3 +1,5 @@
+internal import LinuxEvent
+
 /// What a shard does while it has nothing to do. Contract G12.
 ///
 /// A shard that sleeps costs nothing, and has to be woken, which takes some ten microseconds where another processor
@@ -27,8 +29,8 @@ public struct IdlePolicy: Hashable, Sendable, CustomStringConvertible {
     ///   - limit: the longest look. It is shorter where a wake costs less than that, as measured.
     ///   - shards: how many of the group's shards may look at the same time; nil lets all.
     public static func adaptive(atMost limit: Duration = .microseconds(50), shards: Int? = nil) -> IdlePolicy {
-        let nanoseconds = limit.components.seconds >= 1 ? 1_000_000_000 : limit.components.attoseconds / 1_000_000_000
-        return IdlePolicy(kind: .adaptive, limit: UInt64(max(0, nanoseconds)), shards: shards.map { max(0, $0) })
+        let nanoseconds = UInt64(min(max(limit.nanoseconds, 0), 1_000_000_000))
+        return IdlePolicy(kind: .adaptive, limit: nanoseconds, shards: shards.map { max(0, $0) })
     }
 
     /// It never sleeps, and uses all of its CPU.

@@ -12,23 +12,22 @@ public struct LatencyHistogram: Hashable, Sendable, CustomStringConvertible {
     /// The time that this share of all did not exceed, as the upper end of its step; nil if there is none.
     ///
     /// - Parameter share: from 0 to 1; 0.99 for the 99th percentile.
-    public func quantile(_ share: Double) -> Duration? {
+    public func quantile(_ share: Double) -> Duration? { nanoseconds(share).map { .nanoseconds(Int64($0)) } }
+
+    private func nanoseconds(_ share: Double) -> UInt64? {
         let count = self.count
         guard count > 0 else { return nil }
         let rank = max(1, UInt64((Double(count) * min(max(share, 0), 1)).rounded(.up)))
         var seen: UInt64 = 0
         for (step, number) in counts.enumerated() {
             seen += number
-            if seen >= rank { return .nanoseconds(Int64(Self.end(of: step))) }
+            if seen >= rank { return Self.end(of: step) }
         }
         return nil
     }
 
     public var description: String {
-        func microseconds(_ share: Double) -> String {
-            let (seconds, attoseconds) = (quantile(share) ?? .zero).components
-            return "\(((Double(seconds) * 1e6 + Double(attoseconds) / 1e12) * 10).rounded() / 10) µs"
-        }
+        func microseconds(_ share: Double) -> String { "\(Double((nanoseconds(share) ?? 0) / 100) / 10) µs" }
         if count == 0 { return "none" }
         return "\(count) times: p50 \(microseconds(0.5)), p99 \(microseconds(0.99)), most \(microseconds(1))"
     }

@@ -17,9 +17,8 @@ public struct WatchdogOptions: Sendable {
         limit: Duration = .milliseconds(25), namesDescriptors: Bool = false,
         report: @escaping @Sendable (_ report: WatchdogReport) -> Void
     ) {
-        let (seconds, attoseconds) = limit.components
-        self.limit = max(
-            1_000_000, UInt64(max(0, seconds)) * 1_000_000_000 + UInt64(max(0, attoseconds)) / 1_000_000_000)
+        // A limit of centuries is none, and still can be added to the time.
+        self.limit = UInt64(min(max(limit.nanoseconds, 1_000_000), 1 << 62))
         self.namesDescriptors = namesDescriptors
         self.report = report
     }
