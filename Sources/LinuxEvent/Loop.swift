@@ -236,8 +236,9 @@ public final class Loop {
     }
 
     /// Tells a foreign loop of work that arose outside a turn. Contract L6.
+    @inline(__always)
     func noteWork() {
-        if !watchers.isInTurn { tellOuter() }
+        if watchers.outer != nil, !watchers.isInTurn { tellOuter() }
     }
 
     @inline(never)

@@ -61,6 +61,13 @@ extension LinuxEventSuite.LoopLifeTests {
         try pump(loop)
         #expect(fired == 4)
         #expect(!isReadable(descriptor))
+        // A new time that is earlier, likewise.
+        let far = loop.after(.seconds(3600)) { _, _ in fired += 1 }
+        #expect(!isReadable(descriptor))
+        #expect(loop.reschedule(far, after: .milliseconds(10)))
+        #expect(Readiness.of(descriptor, waiting: 2_000).contains(.readable))
+        try pump(loop)
+        #expect(fired == 5)
     }
 
     @Test(

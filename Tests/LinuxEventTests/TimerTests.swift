@@ -282,13 +282,15 @@ extension LinuxEventSuite {
             #expect(order == deadlines.sorted())
         }
 
-        @Test("T3 T4 random scheduling, cancelling and passing of time against a sorted array")
+        @Test("T3 T4 T9 random scheduling, rescheduling, cancelling and passing of time against a sorted array")
         func oracle() throws {
             var random = SeededGenerator()
             print("oracle of timers: seed \(random.seed)")
             struct Entry: Comparable {
                 let deadline: UInt64
+                /// The place in the order of scheduling; a new one with each new time.
                 let sequence: Int
+                let number: Int
                 static func < (left: Entry, right: Entry) -> Bool {
                     left.deadline != right.deadline ? left.deadline < right.deadline : left.sequence < right.sequence
                 }
@@ -319,9 +321,8 @@ extension LinuxEventSuite {
                 if timer.isScheduled != isLive || timer.cancel() != isLive || timer.isScheduled { wrongAnswers += 1 }
                 if isLive { live.remove(at: at) }
             }
-            func schedule() {
+            func entry(for number: Int) -> Entry {
                 sequence += 1
-                let mine = sequence
                 let now = Clock.monotonic()
                 let distance: Int64
                 switch Int.random(in: 0..<10, using: &random) {
@@ -333,25 +334,43 @@ extension LinuxEventSuite {
                 }
                 // Some deadlines are equal.
                 let deadline = UInt64(Int64(now) + distance) & (Bool.random(using: &random) ? ~0 : ~0xffff)
-                let entry = Entry(deadline: deadline, sequence: mine)
-                let timer = loop.at(Instant(nanoseconds: deadline)) { _, _ in
-                    if Clock.monotonic() < deadline { tooEarly += 1 }
+                return Entry(deadline: deadline, sequence: sequence, number: number)
+            }
+            func reschedule(_ number: Int) {
+                guard let (timer, old) = handles[number] else { return }
+                let at = place(old)
+                let isLive = at < live.count && live[at] == old
+                let new = entry(for: number)
+                if loop.reschedule(timer, at: Instant(nanoseconds: new.deadline)) != isLive { wrongAnswers += 1 }
+                guard isLive else { return }
+                if timer.deadline?.nanoseconds != new.deadline { wrongAnswers += 1 }
+                live.remove(at: at)
+                live.insert(new, at: place(new))
+                handles[number] = (timer, new)
+            }
+            func schedule() {
+                let mine = sequence + 1
+                let entry = entry(for: mine)
+                let timer = loop.at(Instant(nanoseconds: entry.deadline)) { _, _ in
+                    guard let (_, entry) = handles[mine] else { return wrongAnswers += 1 }  // it was cancelled
+                    if Clock.monotonic() < entry.deadline { tooEarly += 1 }
                     fired.append(entry)
                     let at = place(entry)
                     if at < live.count, live[at] == entry {
                         live.remove(at: at)
                     } else {
-                        wrongAnswers += 1  // it was cancelled, or ran before
+                        wrongAnswers += 1  // it ran before
                     }
                     // A handler schedules and cancels as well, also what is due in this very batch.
                     switch Int.random(in: 0..<8, using: &random) {
                     case 0: schedule()
                     case 1: if let other = numbers.randomElement(using: &random) { cancel(other) }
-                    case 2: if let next = live.first { cancel(next.sequence) }
+                    case 2: if let next = live.first { cancel(next.number) }
+                    case 3: if let next = live.first { reschedule(next.number) }
                     default: break
                     }
                 }
-                if timer.deadline?.nanoseconds != deadline { wrongAnswers += 1 }
+                if timer.deadline?.nanoseconds != entry.deadline { wrongAnswers += 1 }
                 live.insert(entry, at: place(entry))
                 handles[mine] = (timer, entry)
                 numbers.append(mine)
@@ -373,13 +392,14 @@ extension LinuxEventSuite {
             }
             for operation in 0..<operations {
                 switch Int.random(in: 0..<20, using: &random) {
-                case 0..<11: schedule()
-                case 11..<18: if let number = numbers.randomElement(using: &random) { cancel(number) }
+                case 0..<9: schedule()
+                case 9..<13: if let number = numbers.randomElement(using: &random) { reschedule(number) }
+                case 13..<18: if let number = numbers.randomElement(using: &random) { cancel(number) }
                 default: if operation % 8 == 0 { try advance() }
                 }
                 if operation % 5_000 == 0 {
                     #expect(loop.statistics.timersLive == live.count)
-                    if live.count > 20_000 { for entry in live.suffix(10_000) { cancel(entry.sequence) } }
+                    if live.count > 20_000 { for entry in live.suffix(10_000) { cancel(entry.number) } }
                 }
             }
             try advance()
@@ -500,6 +520,97 @@ extension LinuxEventSuite {
             #expect(!other.isScheduled)
             try pump(loop, 2)
             #expect(calls.names == ["made by an end"])
+            try expectQuiet(loop)
+        }
+
+        // MARK: T9 another time
+
+        @Test("T9 a timer that is given another time runs then, once, with its handler and its handle")
+        func reschedule() throws {
+            let loop = try Loop()
+            let calls = Calls()
+            let start = Clock.monotonic()
+            var firedAt: UInt64 = 0
+            let timer = loop.after(.seconds(3600)) { _, timer in
+                firedAt = Clock.monotonic()
+                calls.add("late")
+                #expect(!loop.reschedule(timer, after: .zero), "it is not scheduled any more")
+            }
+            #expect(loop.reschedule(timer, at: Instant(nanoseconds: start + 20_000_000)))
+            #expect(timer.deadline == Instant(nanoseconds: start + 20_000_000))
+            let other = loop.after(.milliseconds(1)) { _, _ in calls.add("other") }
+            #expect(loop.reschedule(other, after: .milliseconds(40)))
+            let done = try pump(loop, milliseconds: 2_000) { calls.names.count == 2 }
+            #expect(done)
+            #expect(calls.names == ["late", "other"])
+            #expect(firedAt >= start + 20_000_000)
+            #expect(!timer.isScheduled)
+            #expect(!loop.reschedule(timer, after: .zero))
+            let cancelled = loop.after(.zero) { _, _ in calls.add("cancelled") }
+            cancelled.cancel()
+            #expect(!loop.reschedule(cancelled, after: .zero))
+            let another = try Loop()
+            let foreign = another.after(.seconds(1)) { _, _ in }
+            #expect(!loop.reschedule(foreign, after: .zero), "a timer of another loop")
+            #expect(foreign.isScheduled)
+            try expectQuiet(loop)
+            #expect(calls.names.count == 2)
+        }
+
+        @Test("T9 a due timer that is given another time runs neither now nor twice, and equal times keep their order")
+        func rescheduleInTheBatch() throws {
+            let loop = try Loop()
+            let calls = Calls()
+            let later = Instant(nanoseconds: Clock.monotonic() + 10_000_000)
+            var second: Timer?
+            var third: Timer?
+            loop.at(Instant(nanoseconds: 1)) { loop, _ in
+                calls.add("first")
+                // The third before the second: from here on that is their order.
+                #expect(third.map { loop.reschedule($0, at: later) } == true)
+                #expect(second.map { loop.reschedule($0, at: later) } == true)
+            }
+            second = loop.at(Instant(nanoseconds: 2)) { _, _ in calls.add("second") }
+            third = loop.at(Instant(nanoseconds: 3)) { _, _ in calls.add("third") }
+            #expect(try loop.runOnce().timers == 1)
+            #expect(loop.statistics.timersDue == 0)
+            #expect(loop.statistics.timersLive == 2)
+            let done = try pump(loop, milliseconds: 2_000) { calls.names.count == 3 }
+            #expect(done)
+            #expect(calls.names == ["first", "third", "second"])
+            // To the past, out of the batch: in the next turn, and not in this one.
+            var fourth: Timer?
+            loop.at(Instant(nanoseconds: 1)) { loop, _ in
+                _ = fourth.map { loop.reschedule($0, at: .init(nanoseconds: 2)) }
+            }
+            fourth = loop.at(Instant(nanoseconds: 2)) { _, _ in calls.add("fourth") }
+            #expect(try loop.runOnce(timeout: .zero).timers == 1)
+            #expect(try loop.runOnce(timeout: .zero).timers == 1)
+            #expect(calls.names.count == 4)
+            try expectQuiet(loop)
+        }
+
+        @Test("T9 a repeating timer goes on from its new time, in its own handler too")
+        func rescheduleRepeating() throws {
+            let loop = try Loop()
+            var times: [UInt64] = []
+            let start = Clock.monotonic()
+            let timer = try loop.every(.milliseconds(5)) { loop, timer in
+                times.append(timer.deadline?.nanoseconds ?? 0)
+                if times.count == 1 {
+                    #expect(loop.reschedule(timer, at: Instant(nanoseconds: start + 40_000_000)))
+                    times.append(Clock.monotonic())
+                }
+            }
+            #expect(loop.reschedule(timer, at: Instant(nanoseconds: start + 20_000_000)))
+            let done = try pump(loop, milliseconds: 2_000) { times.count >= 3 }
+            #expect(done)
+            #expect(times[0] == start + 25_000_000, "the grid begins at the new time")
+            #expect(times[1] >= start + 20_000_000)
+            #expect(Clock.monotonic() >= start + 40_000_000)
+            #expect((times[2] - start) % 5_000_000 == 0)
+            #expect(times[2] >= start + 45_000_000)
+            #expect(timer.cancel())
             try expectQuiet(loop)
         }
 

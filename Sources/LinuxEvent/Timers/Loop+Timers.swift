@@ -67,6 +67,25 @@ extension Loop {
         return schedule(time.advanced(by: interval), interval: UInt64(clamping: nanoseconds), handler)
     }
 
+    /// Gives a timer that is scheduled another time: as if it were cancelled and scheduled anew with the same handler,
+    /// but the handle stays good, and it costs half as much. One that repeats goes on from there. Contract T9.
+    ///
+    /// - Returns: whether it was scheduled; if not, nothing happens. A timer that runs once is not, in its own handler.
+    @discardableResult
+    public func reschedule(_ timer: Timer, at deadline: Instant) -> Bool {
+        guard !isForeign, timer.queue === timers,
+            timers.reschedule(timer.index, timer.generation, at: deadline.nanoseconds)
+        else { return false }
+        noteWork()
+        return true
+    }
+
+    /// As the one with a deadline, for `delay` from now. Contract T9.
+    @discardableResult
+    public func reschedule(_ timer: Timer, after delay: Duration) -> Bool {
+        reschedule(timer, at: time.advanced(by: delay))
+    }
+
     private func schedule(
         _ deadline: Instant, interval: UInt64 = 0, _ handler: @escaping TimerHandler
     ) -> Timer {
@@ -81,7 +100,7 @@ extension Loop {
         let now = cachedNow.nanoseconds
         var ran = 0
         while ran < Budget.timers, let call = timers.takeDue(now) {
-            call.handler(self, Timer(queue: timers, index: call.index, generation: call.generation))
+            call.handler.run(self, Timer(queue: timers, index: call.index, generation: call.generation))
             timers.takeBack(call)
             ran += 1
         }

@@ -17,8 +17,8 @@ final class TimerQueue {
     var memory: [MemoryRange] { store.memory + [buckets.memory] }
     /// No live timer outside `due` and the overdue list has a deadline at or before this.
     private var base: UInt64
-    private var lastOrder: UInt64 = 0
-    private var lastGeneration: UInt64 = 0
+    /// The last number given to a timer: as its generation, and as its place among equal deadlines.
+    private var lastNumber: UInt64 = 0
 
     /// What is due and has not run, in order from `nextDue` on.
     private let due = Cell<[DueTimer]>([])
@@ -46,27 +46,38 @@ final class TimerQueue {
     // MARK: Scheduling
 
     func schedule(_ deadline: UInt64, interval: UInt64, _ handler: @escaping TimerHandler) -> Timer {
-        lastGeneration += 1
+        let number = nextNumber()
         let index = store.insert(
             TimerNode(
-                deadline: deadline, order: nextOrder(), generation: lastGeneration, interval: interval, next: .none,
-                previous: .none, missed: 0, bucket: 0, handler: handler))
-        file(index)
-        return Timer(queue: self, index: index, generation: lastGeneration)
+                deadline: deadline, order: number, generation: number, interval: interval, next: .none,
+                previous: .none, missed: 0, bucket: 0, handler: TimerNode.Held(run: handler)))
+        file(index, store[index])
+        return Timer(queue: self, index: index, generation: number)
     }
 
-    private func nextOrder() -> UInt64 {
-        lastOrder += 1
-        return lastOrder
+    @inline(__always)
+    private func nextNumber() -> UInt64 {
+        lastNumber &+= 1
+        return lastNumber
     }
 
     /// Contract T4. A due timer stays in `due`, where its generation finds nobody.
     func cancel(_ index: TimerIndex, _ generation: UInt64) -> Bool {
         guard let node = store.live(index, generation) else { return false }
-        unfile(index, node)
+        unfile(node)
         // Released when this returns, or when the call that is running has returned; the loop holds it there.
         let handler = store.remove(index)
         _ = consume handler
+        return true
+    }
+
+    /// Contract T9. A due timer stays in `due`, where its old number finds nobody.
+    func reschedule(_ index: TimerIndex, _ generation: UInt64, at deadline: UInt64) -> Bool {
+        guard let node = store.live(index, generation) else { return false }
+        unfile(node)
+        node.value.deadline = deadline
+        node.value.order = nextNumber()
+        file(index, node)
         return true
     }
 
@@ -74,17 +85,18 @@ final class TimerQueue {
 
     // MARK: Buckets
 
-    private func file(_ index: TimerIndex) {
-        let node = store[index]
+    @inline(__always)
+    private func file(_ index: TimerIndex, _ node: TimerReference) {
         let bucket = TimerBuckets.bucket(of: node.value.deadline, base: base)
+        let head = buckets.push(index, node.value.deadline, to: bucket)
         node.value.bucket = bucket
         node.value.previous = .none
-        let head = buckets.push(index, node.value.deadline, to: bucket)
         node.value.next = head
         if head != .none { store[head].value.previous = index }
     }
 
-    private func unfile(_ index: TimerIndex, _ node: TimerReference) {
+    @inline(__always)
+    private func unfile(_ node: TimerReference) {
         let bucket = node.value.bucket
         guard bucket != TimerBuckets.due else { return }
         let next = node.value.next, previous = node.value.previous
@@ -143,8 +155,9 @@ final class TimerQueue {
     private func deal(_ list: TimerIndex) {
         var index = list
         while index != .none {
-            let next = store[index].value.next
-            file(index)
+            let node = store[index]
+            let next = node.value.next
+            file(index, node)
             index = next
         }
     }
@@ -156,7 +169,7 @@ final class TimerQueue {
             let entry = due.value[nextDue]
             nextDue += 1
             if nextDue == due.value.count { forgetDue() }
-            guard let node = store.live(entry.index, entry.generation) else { continue }  // cancelled meanwhile
+            guard let node = live(entry) else { continue }  // cancelled meanwhile, or given another time
             let interval = node.value.interval
             guard interval > 0 else {
                 return DueCall(index: entry.index, generation: entry.generation, handler: store.remove(entry.index))
@@ -164,11 +177,16 @@ final class TimerQueue {
             let missed = now > entry.deadline ? (now - entry.deadline) / interval : 0
             node.value.missed = UInt32(clamping: missed)
             node.value.deadline = entry.deadline.addingSaturated(interval.multipliedSaturated(by: missed + 1))
-            node.value.order = nextOrder()
-            file(entry.index)
+            node.value.order = nextNumber()
+            file(entry.index, node)
             return DueCall(index: entry.index, generation: entry.generation, handler: node.lendHandler())
         }
         return nil
+    }
+
+    private func live(_ entry: DueTimer) -> TimerReference? {
+        guard let node = store.live(entry.index, entry.generation), node.value.order == entry.order else { return nil }
+        return node
     }
 
     /// After the call: a timer that repeats and was not cancelled gets its handler back. Else it ends here.
@@ -181,7 +199,7 @@ final class TimerQueue {
     struct DueCall: ~Copyable {
         let index: TimerIndex
         let generation: UInt64
-        let handler: TimerHandler
+        let handler: TimerNode.Held
     }
 
     private func forgetDue() {
@@ -191,7 +209,7 @@ final class TimerQueue {
     }
 
     /// Of what is due, how many timers still live. Counted when asked: dispatch keeps no account of it.
-    var dueCount: Int { due.value[nextDue...].count { store.live($0.index, $0.generation) != nil } }
+    var dueCount: Int { due.value[nextDue...].count { live($0) != nil } }
 
     /// No timer is due before this; nil without timers.
     var earliest: UInt64? { hasLeftovers ? 0 : buckets.earliest(base: base) }

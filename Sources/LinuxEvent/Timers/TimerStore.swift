@@ -13,7 +13,10 @@
     /// Periods that the running call stands for, beside its own. Contract T6.
     var missed: UInt32
     var bucket: UInt16
-    var handler: TimerHandler
+    var handler: Held
+
+    /// A struct, because a bare closure behind a generic pointer is boxed anew on every move.
+    struct Held { let run: TimerHandler }
 }
 
 typealias TimerHandler = (_ loop: Loop, _ timer: Timer) -> Void
@@ -35,9 +38,8 @@ struct TimerIndex: Hashable {
     @safe private struct Chunk {
         var nodes: UnsafeMutablePointer<TimerNode>?
         var live = 0
-        /// Nodes that were used once are linked through `next`; the others were never touched.
+        /// The free nodes, linked through `next`; their generation is 0.
         var freeHead = TimerIndex.none
-        var untouched = 0
         /// Neighbours among the chunks with room; -1 for none.
         var next = -1
         var previous = -1
@@ -91,57 +93,58 @@ struct TimerIndex: Hashable {
     }
 
     /// The node that a handle means, if it still lives.
+    @inline(__always)
     func live(_ index: TimerIndex, _ generation: UInt64) -> TimerReference? {
         let chunk = Int(index.rawValue >> Self.chunkBits)
         guard chunk < chunkCount, unsafe chunks[chunk].nodes != nil else { return nil }
-        let used = unsafe Self.chunkCapacity - chunks[chunk].untouched
-        guard Int(index.rawValue & 63) < used else { return nil }
         let node = self[index]
         return node.value.generation == generation ? node : nil
     }
 
     /// Takes a node and fills it.
+    @inline(__always)
     func insert(_ node: consuming TimerNode) -> TimerIndex {
         if withRoom < 0 { addChunk() }
-        let chunk = withRoom
-        let index: TimerIndex
-        if unsafe chunks[chunk].freeHead != .none {
-            index = unsafe chunks[chunk].freeHead
-            unsafe chunks[chunk].freeHead = self[index].value.next
-        } else {
-            let place = unsafe Self.chunkCapacity - chunks[chunk].untouched
-            unsafe chunks[chunk].untouched -= 1
-            index = TimerIndex(rawValue: UInt32(chunk) << Self.chunkBits | UInt32(place))
-        }
-        if unsafe chunks[chunk].live == 0 { unsafe header.pointee.emptyChunks -= 1 }
-        unsafe chunks[chunk].live += 1
-        if unsafe chunks[chunk].live == Self.chunkCapacity { unlinkChunk(chunk) }
-        self[index].initialize(node)
+        let chunk = unsafe chunks + withRoom
+        let index = unsafe chunk.pointee.freeHead
+        let place = self[index]
+        let next = place.value.next
+        unsafe chunk.pointee.freeHead = next
+        if unsafe chunk.pointee.live == 0 { unsafe header.pointee.emptyChunks -= 1 }
+        unsafe chunk.pointee.live += 1
+        if next == .none { unlinkChunk(withRoom) }
+        place.initialize(node)
         unsafe header.pointee.live += 1
         return index
     }
 
     /// Frees a node; its handler is the caller's now.
-    func remove(_ index: TimerIndex) -> TimerHandler {
-        let handler = self[index].takeHandler()
-        let chunk = Int(index.rawValue >> Self.chunkBits)
-        self[index].value.next = unsafe chunks[chunk].freeHead
-        unsafe chunks[chunk].freeHead = index
-        if unsafe chunks[chunk].live == Self.chunkCapacity { linkChunk(chunk) }
-        unsafe chunks[chunk].live -= 1
+    @inline(__always)
+    func remove(_ index: TimerIndex) -> TimerNode.Held {
+        let number = Int(index.rawValue >> Self.chunkBits)
+        let chunk = unsafe chunks + number
+        let node = self[index]
+        let handler = node.takeHandler()
+        let isFull = unsafe chunk.pointee.freeHead == .none
+        node.beFree(unsafe chunk.pointee.freeHead)
+        unsafe chunk.pointee.freeHead = index
+        if isFull { linkChunk(number) }
+        unsafe chunk.pointee.live -= 1
         unsafe header.pointee.live -= 1
-        if unsafe chunks[chunk].live == 0 {
-            unsafe header.pointee.emptyChunks += 1
-            // One empty chunk is kept back, so that a timer alone does not allocate each time.
-            if unsafe header.pointee.emptyChunks > 1 { dropChunk(chunk) }
-        }
+        if unsafe chunk.pointee.live == 0 { noteEmpty(number) }
         return handler
+    }
+
+    private func noteEmpty(_ chunk: Int) {
+        unsafe header.pointee.emptyChunks += 1
+        // One empty chunk is kept back, so that a timer alone does not allocate each time.
+        if unsafe header.pointee.emptyChunks > 1 { dropChunk(chunk) }
     }
 
     /// Every index that is allocated.
     func forEach(_ body: (TimerIndex) -> Void) {
         for chunk in 0..<chunkCount where unsafe chunks[chunk].live > 0 {
-            for place in 0..<(unsafe Self.chunkCapacity - chunks[chunk].untouched) {
+            for place in 0..<Self.chunkCapacity {
                 let index = TimerIndex(rawValue: UInt32(chunk) << Self.chunkBits | UInt32(place))
                 if self[index].value.generation != 0 { body(index) }
             }
@@ -158,10 +161,25 @@ struct TimerIndex: Hashable {
             chunk = chunkCount
             unsafe header.pointee.chunkCount += 1
         }
+        let nodes = unsafe Self.makeNodes(firstIndex: UInt32(chunk) << Self.chunkBits)
         unsafe (chunks + chunk).initialize(
-            to: Chunk(nodes: .allocate(capacity: Self.chunkCapacity), untouched: Self.chunkCapacity))
+            to: Chunk(nodes: nodes, freeHead: TimerIndex(rawValue: UInt32(chunk) << Self.chunkBits)))
         unsafe header.pointee.emptyChunks += 1
         linkChunk(chunk)
+    }
+
+    /// Free nodes, in a list. Each has a cache line to itself: what is far apart in time is far apart in memory, so a
+    /// node on two lines would cost two misses.
+    private static func makeNodes(firstIndex: UInt32) -> UnsafeMutablePointer<TimerNode> {
+        let memory = UnsafeMutableRawPointer.allocate(
+            byteCount: chunkCapacity * MemoryLayout<TimerNode>.stride, alignment: 64)
+        let nodes = unsafe memory.bindMemory(to: TimerNode.self, capacity: chunkCapacity)
+        for place in 0..<chunkCapacity {
+            let isLast = place == chunkCapacity - 1
+            let next = isLast ? TimerIndex.none : TimerIndex(rawValue: firstIndex + UInt32(place) + 1)
+            unsafe TimerReference(nodes + place).beFree(next)
+        }
+        return unsafe nodes
     }
 
     private func grow() {
@@ -208,21 +226,24 @@ struct TimerIndex: Hashable {
     }
 
     /// Moves the closure out and leaves one that does nothing.
-    func lendHandler() -> TimerHandler {
-        var handler: TimerHandler = { _, _ in }
+    func lendHandler() -> TimerNode.Held {
+        var handler = TimerNode.Held { _, _ in }
         swap(&handler, &value.handler)
         return handler
     }
 
+    @inline(__always)
     fileprivate func initialize(_ node: consuming TimerNode) { unsafe pointer.initialize(to: node) }
 
-    /// Moves the closure out; the rest of the node stays readable, as a dead one.
-    fileprivate func takeHandler() -> TimerHandler {
-        let handler = unsafe pointer.move().handler
-        unsafe pointer.initialize(
-            to: TimerNode(
-                deadline: 0, order: 0, generation: 0, interval: 0, next: .none, previous: .none, missed: 0, bucket: 0,
-                handler: { _, _ in }))
-        return handler
+    /// Memory without a handler; of its fields these two are good.
+    fileprivate func beFree(_ next: TimerIndex) {
+        value.generation = 0
+        value.next = next
+    }
+
+    /// Moves the closure out. The plain fields stay; nothing may be done with the handler's place but to fill it.
+    @inline(__always)
+    fileprivate func takeHandler() -> TimerNode.Held {
+        unsafe withUnsafeMutablePointer(to: &pointer.pointee.handler) { unsafe $0.move() }
     }
 }
