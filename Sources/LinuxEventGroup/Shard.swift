@@ -16,7 +16,7 @@ public final class Shard {
     public let group: LoopGroup
     let core: ShardCore
     /// Tasks that were taken from the mailbox or posted by this shard itself, in order, and have not run.
-    let backlog = Backlog()
+    let backlog: Backlog
     let nodes: NodeStock
     /// In a cell, and reached from there: a variable would be checked for exclusive access in each turn.
     private let counted = Cell(ShardCounts())
@@ -47,6 +47,7 @@ public final class Shard {
     init(core: ShardCore, loop: Loop, group: LoopGroup, launch: Launch) {
         index = core.index
         self.core = core
+        backlog = Backlog(core.progress)
         self.loop = loop
         self.group = group
         nodes = NodeStock(core.pool, returningTo: group.cores.map(\.pool) + [core.outside], counting: core.traffic)
@@ -103,7 +104,6 @@ public final class Shard {
             oldest.next = 0
             backlog.append(TaskChain(reversing: newest.bits))
         }
-        publishBacklog()
         return true
     }
 
@@ -226,12 +226,6 @@ public final class Shard {
         counts.depthMax = max(counts.depthMax, counts.depth)
         backlog.append(taken.tasks)
         counts.untilNextTake = backlog.count
-        publishBacklog()
-    }
-
-    /// What is left, should a callback or a task not return: a stop counts it. Contract G9.
-    private func publishBacklog() {
-        core.counters.value.backlog.store(UInt64(truncatingIfNeeded: backlog.count), ordering: .relaxed)
     }
 
     /// Runs what waits now, and no more: what a task posts has to wait for the next turn. Contract M7.
@@ -244,31 +238,51 @@ public final class Shard {
         var node = backlog.first
         var emptied = NodeStock.Run()
         while ran < due, !core.isAbandoned {
-            // A hint: a long chain does not fit into the processor's caches.
-            clinux_prefetch_read(node.next)
-            ran &+= 1
             let marks = node.marks
-            if !marks.isEmpty {
-                if marks.contains(.credit) { credits &+= 1 }
-                if marks.contains(.timed) { noteLatency(afterSleep) }
-            }
-            backlog.countDown()
-            publishBacklog()
+            if marks.contains(.timed) { noteLatency(afterSleep) }
+            let begun: Int
             if let handler = unsafe node.handler {
-                unsafe handler._withUnsafeGuaranteedRef { $0.run(self, node.payload) }
+                begun = unsafe handler._withUnsafeGuaranteedRef { runValues($0, &node, atMost: due &- ran) }
             } else {
+                // A hint: a long chain does not fit into the processor's caches.
+                clinux_prefetch_read(node.next)
+                core.progress.countDown()
+                begun = 1
                 node.moveTask()(self)
+                // Only now: what the task posted to its own shard may hang on this node.
+                let next = node.next
+                nodes.recycle(node, &emptied)
+                node = TaskNode(bits: next)
             }
-            // Only now: what the task posted to its own shard may hang on this node.
-            let next = node.next
-            nodes.recycle(node, &emptied)
-            node = TaskNode(bits: next)
+            ran &+= begun
+            if marks.contains(.credit) { credits &+= begun }
         }
         nodes.recycle(emptied)
         backlog.advance(to: node)
         counts.untilNextTake &-= ran
         counts.tasks &+= UInt64(truncatingIfNeeded: ran)
         core.giveBackCredits(credits)
+    }
+
+    /// How many values are run in one go. What is looked at before must still be in the nearest cache when it is run.
+    private static let rowLimit = 128
+
+    /// Runs a row of values of one channel, and goes on to the node behind them. Returns how many it ran.
+    @inline(__always)
+    private func runValues(_ handler: ChannelHandler, _ node: inout TaskNode, atMost limit: Int) -> Int {
+        let first = node
+        var (last, count) = first.batch(atMost: min(limit, Self.rowLimit))
+        let ran = handler.run(self, first.bits, count, core.progress)
+        if ran < count {
+            guard ran > 0 else { return 0 }
+            last = first
+            for _ in 1..<ran { last = TaskNode(bits: last.next) }
+            count = ran
+        }
+        // Only now: see above.
+        node = TaskNode(bits: last.next)
+        nodes.recycle(NodeStock.Run(first: first, last: last, count: count))
+        return count
     }
 
     /// A task comes that was timed when it was posted. Contract G10.
@@ -293,7 +307,6 @@ public final class Shard {
         counts.spinning = mayLook ? spinning.value.nanoseconds : 0
         if watchdog != nil { counts.measureTurn() }
         core.counters.value.publish(counts)
-        publishBacklog()
     }
 
     // MARK: The end

@@ -30,6 +30,8 @@ final class ShardCore: Sendable {
     /// When the timed node that is on its way was posted. Contract G10.
     let postedAt = Atomic<UInt64>(0)
     private let stage = Atomic<UInt8>(StopStage.running.rawValue)
+    /// Before each task. Contract G9.
+    let progress = TaskProgress()
     private let ending = Ending<Atomic<UInt>, TaskNode, Locked<Orphans>>()
     let tasksAbandoned = Atomic<UInt64>(0)
     /// Tasks run after the shard had noticed that it shall stop; and what it still watched then.
@@ -49,6 +51,8 @@ final class ShardCore: Sendable {
         calls = CallCounts(count)
         isWatched = launch.watchdog != nil
     }
+
+    deinit { progress.free() }
 
     // MARK: Posting
 
@@ -100,6 +104,16 @@ final class ShardCore: Sendable {
         if attention.load(ordering: .relaxed) != 0 || credits.isBounded { return nil }
         guard let sender = unsafe Shard.currentUnmanaged else { return ThreadCache.takeAtHand(from: outside) }
         return unsafe sender._withUnsafeGuaranteedRef { $0.core.outside === outside ? $0.nodes.takeAtHand() : nil }
+    }
+
+    /// As `nodeAtHand`, and not on this shard itself, whose own posts take another way: so the node may be pushed.
+    @inline(__always)
+    func nodeForOthers() -> TaskNode? {
+        if attention.load(ordering: .relaxed) != 0 || credits.isBounded { return nil }
+        guard let sender = unsafe Shard.currentUnmanaged else { return ThreadCache.takeAtHand(from: outside) }
+        return unsafe sender._withUnsafeGuaranteedRef { sender in
+            sender.core.outside === outside && sender.core !== self ? sender.nodes.takeAtHand() : nil
+        }
     }
 
     /// As `nodeAtHand`, in all cases.
@@ -221,15 +235,18 @@ final class ShardCore: Sendable {
     }
 
     /// Tasks are not run any more, only destroyed.
-    var isAbandoned: Bool { ending.isAbandoned }
+    var isAbandoned: Bool { progress.isAbandoned }
 
-    func abandonTasks() { ending.abandonTasks() }
+    func abandonTasks() {
+        progress.abandon()
+        ending.abandonTasks()
+    }
 
     /// Closes the box of a shard that missed the deadline. Contract G9.
     func abandon() {
         ending.abandon(mailbox) { count in
-            let held = UInt64(count) + counters.value.backlog.load(ordering: .relaxed)
-            tasksAbandoned.store(held, ordering: .relaxed)
+            progress.abandon()
+            tasksAbandoned.store(UInt64(count + progress.waiting), ordering: .relaxed)
         }
     }
 

@@ -89,8 +89,6 @@ struct ShardCounters: ~Copyable, Sendable {
     let wakesSpurious = Atomic<UInt64>(0)
     let depth = Atomic<UInt64>(0)
     let depthMax = Atomic<UInt64>(0)
-    /// Tasks taken and not run.
-    let backlog = Atomic<UInt64>(0)
     let watchers = Atomic<Int>(0)
     let spinning = Atomic<UInt64>(0)
     let longestTurn = Atomic<UInt64>(0)

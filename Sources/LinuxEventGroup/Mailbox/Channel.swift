@@ -19,7 +19,16 @@ public struct Channel<Value: ~Copyable>: Sendable {
     @inlinable
     init(group: LoopGroup, handler: @escaping @Sendable (Shard, consuming sending Value) -> Void) {
         sender = ChannelSender(
-            group, run: { shard, payload in handler(shard, Payload<Value>.take(at: payload)) },
+            group,
+            run: { shard, first, count, progress in
+                var node = first
+                for ran in 0..<count {
+                    guard progress.begin() else { return ran }
+                    handler(shard, Payload<Value>.take(at: ChannelSender.payload(of: node)))
+                    node = ChannelSender.linked(from: node)
+                }
+                return count
+            },
             destroy: { payload in _ = Payload<Value>.take(at: payload) })
     }
 
@@ -29,7 +38,11 @@ public struct Channel<Value: ~Copyable>: Sendable {
     @inlinable
     @discardableResult
     public func send(_ value: consuming sending Value, to index: Int) -> SendResult<Value> {
-        finish(value, sender.admit(to: index), index)
+        guard Payload<Value>.isSmall else { return finish(value, sender.admit(to: index), index) }
+        let words = Payload<Value>.words(value)
+        let outcome = sender.send(words.first, words.second, words.third, to: index)
+        if outcome == ChannelSender.sent { return .sent }
+        return outcome == ChannelSender.full ? .full(Payload.value(words)) : .closed(Payload.value(words))
     }
 
     /// The second half of a send, once a node is there, or the reason why there is none.
@@ -71,14 +84,14 @@ extension Channel where Value: Copyable {
         var node = newest
         for position in batch.indices.reversed() {
             Payload<Value>.store(batch[position], at: ChannelSender.payload(of: node))
-            node = ChannelSender.before(node)
+            node = ChannelSender.linked(from: node)
         }
         if sender.publish(newest: newest, oldest: oldest, to: index) { return .sent }
         node = newest
         while node != 0 {
             // The copies go; the batch that comes back has the values.
             _ = Payload<Value>.take(at: ChannelSender.payload(of: node))
-            let before = ChannelSender.before(node)
+            let before = ChannelSender.linked(from: node)
             sender.takeBack(node, from: index)
             node = before
         }

@@ -4,18 +4,25 @@
 ///
 /// A node refers to its handler without counting the reference, which would be an atomic step per message on a line
 /// that all senders share. So the group keeps each handler until the last of its shards has ended.
+///
+/// `run` takes a row of nodes at a time, so that the user's handler is called in a loop of its own module.
 final class ChannelHandler: Sendable {
     // All shards read this per value, so nothing that somebody writes may lie on the same line.
     private let before = InlineArray<15, UInt64>(repeating: 0)
-    let run: @Sendable (_ shard: Shard, _ payload: UInt) -> Void
+    let run: ValueRun
     let destroy: @Sendable (_ payload: UInt) -> Void
     private let after = InlineArray<15, UInt64>(repeating: 0)
 
-    init(run: @escaping @Sendable (Shard, UInt) -> Void, destroy: @escaping @Sendable (UInt) -> Void) {
+    init(run: @escaping ValueRun, destroy: @escaping @Sendable (UInt) -> Void) {
         self.run = run
         self.destroy = destroy
     }
 }
+
+/// Runs the values of `count` nodes in a row from `first` on, and returns how many it ran: fewer only if tasks are not to
+/// be run any more.
+@usableFromInline typealias ValueRun =
+    @Sendable (_ shard: Shard, _ first: UInt, _ count: Int, _ progress: TaskProgress) -> Int
 
 /// Keeps a group's channel handlers until none of its threads can run one any more.
 ///

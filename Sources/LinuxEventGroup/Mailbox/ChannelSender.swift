@@ -7,7 +7,7 @@
     private let handler: UInt
 
     @usableFromInline init(
-        _ group: LoopGroup, run: @escaping @Sendable (Shard, UInt) -> Void, destroy: @escaping @Sendable (UInt) -> Void
+        _ group: LoopGroup, run: @escaping ValueRun, destroy: @escaping @Sendable (UInt) -> Void
     ) {
         cores = group.cores
         let handler = ChannelHandler(run: run, destroy: destroy)
@@ -46,6 +46,43 @@
 
     @usableFromInline static var full: UInt { 0 }
     @usableFromInline static var closed: UInt { 1 }
+    @usableFromInline static var sent: UInt { 2 }
+
+    /// All of a send in one step, for a value of three words. They are the node's if this returns `sent`, and else still
+    /// the caller's.
+    @usableFromInline func send(_ first: UInt64, _ second: UInt64, _ third: UInt64, to index: Int) -> UInt {
+        cores.withCore(index) { core in
+            guard let node = core.nodeForOthers() else { return sendSlowly(first, second, third, on: core) }
+            node.mark(handler: handler, [])
+            node.fill(first, second, third)
+            switch core.mailbox.push(node) {
+            case .pushed: return Self.sent
+            case .mustRing: return ring(core)
+            case .closed: return refused(node, by: core)
+            }
+        }
+    }
+
+    @inline(never)
+    private func ring(_ core: ShardCore) -> UInt {
+        _ = core.wake()
+        return Self.sent
+    }
+
+    @inline(never)
+    private func sendSlowly(_ first: UInt64, _ second: UInt64, _ third: UInt64, on core: ShardCore) -> UInt {
+        let bits = reserve(on: core)
+        if bits == Self.full || bits == Self.closed { return bits }
+        let node = TaskNode(bits: bits)
+        node.fill(first, second, third)
+        return core.publish(node) ? Self.sent : refused(node, by: core)
+    }
+
+    @inline(never)
+    private func refused(_ node: TaskNode, by core: ShardCore) -> UInt {
+        core.takeBack(node)
+        return Self.closed
+    }
 
     @inlinable @inline(__always)
     static func payload(of node: UInt) -> UInt { node &+ 16 }
@@ -90,9 +127,9 @@
         }
     }
 
-    /// The node that a batch has before this one.
+    /// The node that this one links to: in a batch that is sent the one before it, among those that run the one after.
     @inlinable @inline(__always)
-    static func before(_ node: UInt) -> UInt {
+    static func linked(from node: UInt) -> UInt {
         unsafe UnsafePointer<UInt>(bitPattern: node).unsafelyUnwrapped.pointee
     }
 

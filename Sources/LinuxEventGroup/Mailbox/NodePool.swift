@@ -123,13 +123,25 @@ final class NodePool: Sendable {
         unsafe free.pointee = node.bits
     }
 
-    /// Empty nodes of one home, the last one first. That turns the order in which they lie in memory around on each
-    /// trip, and keeps it one order: a processor sees through that, and fetches them ahead.
+    /// Empty nodes of one home. They keep one order in memory, or turn it around as a whole: a processor sees through
+    /// that, and fetches them ahead.
     struct Run {
         fileprivate var first: UInt = 0
         fileprivate var last: UInt = 0
         fileprivate var home = 0
         fileprivate var count = 0
+
+        init() {}
+
+        fileprivate init(only node: TaskNode) { self.init(first: node, last: node, count: 1) }
+
+        /// Nodes that are linked already.
+        init(first: TaskNode, last: TaskNode, count: Int) {
+            self.first = first.bits
+            self.last = last.bits
+            home = first.home
+            self.count = count
+        }
     }
 
     /// Takes care of a node that was emptied.
@@ -144,7 +156,7 @@ final class NodePool: Sendable {
             run.count &+= 1
         } else {
             recycle(run)
-            run = Run(first: node.bits, last: node.bits, home: node.home, count: 1)
+            run = Run(only: node)
         }
     }
 
@@ -162,7 +174,7 @@ final class NodePool: Sendable {
 
     /// Takes care of one node.
     func recycle(_ node: TaskNode) {
-        recycle(Run(first: node.bits, last: node.bits, home: node.home, count: 1))
+        recycle(Run(only: node))
     }
 
     /// Before the shard sleeps: nobody else can bring them home.

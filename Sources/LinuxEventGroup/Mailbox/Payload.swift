@@ -28,4 +28,47 @@
         defer { unsafe box.deallocate() }
         return unsafe box.move()
     }
+
+    /// It fits into three words, which go to the sender in registers.
+    @inlinable static var isSmall: Bool {
+        MemoryLayout<Value>.size <= 24 && MemoryLayout<Value>.alignment <= 16
+    }
+
+    /// Moves a small value out of its place, into words that are its only owner from here on.
+    @inlinable @inline(__always)
+    static func words(_ value: consuming Value) -> ValueWords {
+        var value = Optional(value)
+        return unsafe withUnsafeTemporaryAllocation(byteCount: 24, alignment: 16) { memory in
+            let place = unsafe memory.baseAddress.unsafelyUnwrapped
+            unsafe place.initializeMemory(as: Value.self, to: value.take()!)
+            return unsafe ValueWords(
+                place.load(as: UInt64.self), place.load(fromByteOffset: 8, as: UInt64.self),
+                place.load(fromByteOffset: 16, as: UInt64.self))
+        }
+    }
+
+    /// Moves it back: for a value that was refused, so now and then.
+    @inlinable
+    static func value(_ words: ValueWords) -> sending Value {
+        let place = UnsafeMutableRawPointer.allocate(byteCount: 24, alignment: 16)
+        defer { unsafe place.deallocate() }
+        unsafe place.storeBytes(of: words.first, as: UInt64.self)
+        unsafe place.storeBytes(of: words.second, toByteOffset: 8, as: UInt64.self)
+        unsafe place.storeBytes(of: words.third, toByteOffset: 16, as: UInt64.self)
+        return take(at: UInt(bitPattern: place))
+    }
+}
+
+/// The bits of a small value.
+@usableFromInline struct ValueWords {
+    @usableFromInline let first: UInt64
+    @usableFromInline let second: UInt64
+    @usableFromInline let third: UInt64
+
+    @inlinable @inline(__always)
+    init(_ first: UInt64, _ second: UInt64, _ third: UInt64) {
+        self.first = first
+        self.second = second
+        self.third = third
+    }
 }

@@ -57,6 +57,7 @@ struct NodeChain<Node: LinkedNode> {
     }
 
     var firstBits: UInt { first }
+    var lastBits: UInt { last }
 }
 
 typealias TaskChain = NodeChain<TaskNode>
@@ -66,33 +67,57 @@ typealias TaskChain = NodeChain<TaskNode>
 /// Raw memory behind a constant, so that no step is checked for exclusive access, and nobody's copy is touched while a
 /// task that posts to its own shard adds to it.
 @safe struct Backlog: ~Copyable {
-    private let chain: UnsafeMutablePointer<TaskChain>
-
-    init() {
-        unsafe chain = .allocate(capacity: 1)
-        unsafe chain.initialize(to: TaskChain())
+    private struct Ends {
+        var first: UInt = 0
+        var last: UInt = 0
     }
 
-    deinit { unsafe chain.deallocate() }
+    private let ends: UnsafeMutablePointer<Ends>
+    /// Has the count, where others may see it.
+    private let progress: TaskProgress
 
-    var isEmpty: Bool { unsafe chain.pointee.isEmpty }
-    var count: Int { unsafe chain.pointee.count }
+    init(_ progress: TaskProgress) {
+        self.progress = progress
+        unsafe ends = .allocate(capacity: 1)
+        unsafe ends.initialize(to: Ends())
+    }
+
+    deinit { unsafe ends.deallocate() }
+
+    var isEmpty: Bool { unsafe ends.pointee.first == 0 }
+    var count: Int { progress.waiting }
 
     @inline(__always)
-    func append(_ node: TaskNode) { unsafe chain.pointee.append(node) }
+    func append(_ node: TaskNode) {
+        node.next = 0
+        link(first: node.bits, last: node.bits, count: 1)
+    }
 
-    func append(_ more: consuming TaskChain) { unsafe chain.pointee.append(more) }
+    func append(_ more: consuming TaskChain) {
+        if more.isEmpty { return }
+        link(first: more.firstBits, last: more.lastBits, count: more.count)
+    }
 
-    func popFirst() -> TaskNode? { unsafe chain.pointee.popFirst() }
-
-    // A pass over the chain leaves its nodes linked while it runs them, and takes them out at its end.
-
-    var first: TaskNode { unsafe TaskNode(bits: chain.pointee.first) }
-
-    /// One more is run.
     @inline(__always)
-    func countDown() { unsafe chain.pointee.count &-= 1 }
+    private func link(first: UInt, last: UInt, count: Int) {
+        if isEmpty { unsafe ends.pointee.first = first } else { unsafe TaskNode(bits: ends.pointee.last).next = first }
+        unsafe ends.pointee.last = last
+        progress.waiting = progress.waiting &+ count
+    }
+
+    func popFirst() -> TaskNode? {
+        if isEmpty { return nil }
+        let node = first
+        advance(to: TaskNode(bits: node.next))
+        progress.waiting = progress.waiting &- 1
+        return node
+    }
+
+    // A pass over the chain leaves its nodes linked while it runs them, and takes them out at its end. `progress` counts
+    // them down one by one.
+
+    var first: TaskNode { unsafe TaskNode(bits: ends.pointee.first) }
 
     /// All before this node are run; 0 says that all are.
-    func advance(to node: TaskNode) { unsafe chain.pointee.first = node.bits }
+    func advance(to node: TaskNode) { unsafe ends.pointee.first = node.bits }
 }

@@ -75,9 +75,39 @@ public typealias ShardTask = (_ shard: Shard) -> Void
         unsafe taskPlace.initialize(to: Task(run: task))
     }
 
+    /// Moves a value of at most three words in.
+    @inline(__always)
+    func fill(_ first: UInt64, _ second: UInt64, _ third: UInt64) {
+        let place = unsafe UnsafeMutablePointer<UInt64>(bitPattern: payload).unsafelyUnwrapped
+        unsafe place[0] = first
+        unsafe place[1] = second
+        unsafe place[2] = third
+    }
+
     /// Moves the closure out of a node that was filled with one.
     @inline(__always)
     func moveTask() -> ShardTask { unsafe taskPlace.move().run }
+
+    /// How the nodes that begin here go together: values of one channel, marked alike and of one home, in a row. A timed
+    /// one stands alone.
+    @inline(__always)
+    func batch(atMost limit: Int) -> (last: TaskNode, count: Int) {
+        let kind = unsafe pointer.pointee.handler
+        guard kind & Marks.timed.rawValue == 0 else { return (self, 1) }
+        var last = self
+        var count = 1
+        while count < limit {
+            let next = last.next
+            guard next != 0 else { break }
+            let node = TaskNode(bits: next)
+            guard unsafe node.pointer.pointee.handler == kind,
+                TaskNode.areOfOneSlab(node, last) || node.home == last.home
+            else { break }
+            last = node
+            count &+= 1
+        }
+        return (last, count)
+    }
 
     /// What runs the value; nil where the node holds a closure.
     @inline(__always)

@@ -1,0 +1,64 @@
+internal import LinuxEvent
+public import Synchronization
+
+/// What a shard does before each of its tasks: it looks whether tasks are to be run at all, and says how many are left,
+/// so that a stop can count them should the task not return. Contract G9.
+///
+/// Two words in memory of their own, so that a run of values can do it in the user's module, in a loop with the
+/// handler, for a few instructions. All is relaxed: each word stands for itself, and orders nothing.
+@safe @usableFromInline struct TaskProgress: Sendable {
+    /// Of two pairs of cache lines: the shard writes to the first per task, and others to the second, once.
+    private let address: UInt
+
+    init() {
+        let memory = UnsafeMutableRawPointer.allocate(byteCount: 256, alignment: 128)
+        unsafe memory.bindMemory(to: Atomic<Int>.self, capacity: 1).initialize(to: Atomic(0))
+        unsafe (memory + 128).bindMemory(to: Atomic<Bool>.self, capacity: 1).initialize(to: Atomic(false))
+        address = UInt(bitPattern: memory)
+        waitingBits = address
+        abandonedBits = address + 128
+    }
+
+    func free() { unsafe UnsafeMutableRawPointer(bitPattern: address)?.deallocate() }
+
+    @usableFromInline let waitingBits: UInt
+    @usableFromInline let abandonedBits: UInt
+
+    /// How many tasks were taken and have not begun.
+    @inlinable
+    var waiting: Int {
+        @inline(__always) get {
+            unsafe UnsafePointer<Atomic<Int>>(bitPattern: waitingBits).unsafelyUnwrapped.pointee.load(ordering: .relaxed)
+        }
+        // By its one writer, the shard.
+        @inline(__always) nonmutating set {
+            unsafe UnsafePointer<Atomic<Int>>(bitPattern: waitingBits).unsafelyUnwrapped.pointee.store(
+                newValue, ordering: .relaxed)
+        }
+    }
+
+    /// Tasks are not run any more, only destroyed. Looked at until it is seen.
+    @inlinable
+    var isAbandoned: Bool {
+        @inline(__always) get {
+            unsafe UnsafePointer<Atomic<Bool>>(bitPattern: abandonedBits).unsafelyUnwrapped.pointee.load(
+                ordering: .relaxed)
+        }
+    }
+
+    func abandon() {
+        unsafe UnsafePointer<Atomic<Bool>>(bitPattern: abandonedBits).unsafelyUnwrapped.pointee.store(
+            true, ordering: .relaxed)
+    }
+
+    /// Before a task. False: it is not to be run, and still counts.
+    @inlinable @inline(__always)
+    func begin() -> Bool {
+        if isAbandoned { return false }
+        countDown()
+        return true
+    }
+
+    @inlinable @inline(__always)
+    func countDown() { waiting = waiting &- 1 }
+}
