@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -135,5 +136,66 @@ int craw_dispatch_level(int descriptors, uint64_t events, struct craw_result *re
     while (made-- > 0) close(watchers[made].descriptor);
     free(watchers);
     if (loop.epoll >= 0) close(loop.epoll);
+    return failure;
+}
+
+// MARK: memory
+
+int craw_memory_watchers(const int *descriptors, uint64_t count, struct craw_result *result) {
+    struct loop loop = {.epoll = epoll_create1(EPOLL_CLOEXEC)};
+    if (loop.epoll < 0) return -errno;
+    craw_memory_settle();
+    uint64_t before = craw_resident();
+    int failure = 0;
+    struct watcher **watchers = calloc(count, sizeof *watchers);
+    for (uint64_t index = 0; failure == 0 && index < count; index++) {
+        watchers[index] = malloc(sizeof **watchers);
+        *watchers[index] = (struct watcher){.read = count_event, .descriptor = descriptors[index]};
+        failure = watch(&loop, watchers[index]);
+    }
+    *result = (struct craw_result){.operations = count, .nanoseconds = craw_resident() - before};
+    for (uint64_t index = 0; index < count; index++) free(watchers[index]);
+    free(watchers);
+    close(loop.epoll);
+    return failure;
+}
+
+// MARK: scale
+
+struct ring_thread {
+    pthread_t thread;
+    int cpu, failure;
+    uint64_t events;
+    struct craw_result result;
+};
+
+static void *ring_main(void *argument) {
+    struct ring_thread *self = argument;
+    self->failure = craw_pin(self->cpu);
+    if (self->failure == 0) self->failure = craw_dispatch_ring(100, 10, self->events, &self->result);
+    return NULL;
+}
+
+int craw_scale_ring(int threads, uint64_t events, const int *cpus, struct craw_result *result) {
+    struct ring_thread *rings = calloc((size_t)threads, sizeof *rings);
+    if (rings == NULL) return -ENOMEM;
+    int failure = 0;
+    for (int index = 0; index < threads; index++) {
+        rings[index].cpu = cpus[index];
+        rings[index].events = events / (uint64_t)threads;
+        if (pthread_create(&rings[index].thread, NULL, ring_main, &rings[index]) != 0) abort();
+    }
+    *result = (struct craw_result){0};
+    for (int index = 0; index < threads; index++) {
+        pthread_join(rings[index].thread, NULL);
+        if (failure == 0) failure = rings[index].failure;
+        result->operations += rings[index].result.operations;
+        result->turns += rings[index].result.turns;
+        // The slowest one says how long all took.
+        if (rings[index].result.nanoseconds > result->nanoseconds) {
+            result->nanoseconds = rings[index].result.nanoseconds;
+        }
+    }
+    free(rings);
     return failure;
 }

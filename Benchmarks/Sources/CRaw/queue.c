@@ -3,6 +3,7 @@
 // the word went from empty to SLEEPING in one compare-exchange.
 #define _GNU_SOURCE
 #include "CRaw.h"
+#include "mailbox.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -24,14 +25,14 @@ struct peer;
 
 /// 24 bytes travel: what the receiver needs, a number, and one word more.
 struct node {
-    struct node *next;
+    struct link link;
     void (*run)(void *context, uint64_t value);
     void *context;
     uint64_t value, more;
     struct peer *home;  // a node from malloc is made without this
 };
 
-static struct node *const SLEEPING = (struct node *)1;
+static struct node *next_of(struct node *node) { return (struct node *)node->link.next; }
 
 struct slab {
     struct slab *next;
@@ -46,8 +47,8 @@ struct lane {
 };
 
 struct peer {
-    _Alignas(128) _Atomic(struct node *) mailbox;
-    _Alignas(128) _Atomic(struct node *) returned;  // nodes coming home; nobody is woken for them
+    _Alignas(128) _Atomic(struct link *) mailbox;
+    _Alignas(128) _Atomic(struct link *) returned;  // nodes coming home; nobody is woken for them
 
     _Alignas(128) struct peer *other;  // whom it sends to
     enum craw_nodes nodes;
@@ -78,64 +79,41 @@ struct peer {
 // MARK: the word
 
 static void push(struct peer *target, struct node *first, struct node *last, struct peer *self) {
-    struct node *head = atomic_load_explicit(&target->mailbox, memory_order_relaxed);
-    do {
-        last->next = head == SLEEPING ? NULL : head;
-    } while (!atomic_compare_exchange_weak_explicit(&target->mailbox, &head, first, memory_order_acq_rel,
-                                                    memory_order_relaxed));
-    if (head == SLEEPING) {
-        self->wakes++;
-        eventfd_write(target->doorbell, 1);
-    }
-}
-
-static struct node *take(struct peer *self) {
-    struct node *head = atomic_exchange_explicit(&self->mailbox, NULL, memory_order_acq_rel);
-    if (head == SLEEPING) return NULL;
-    struct node *oldest = NULL;
-    while (head != NULL) {
-        struct node *next = head->next;
-        head->next = oldest;
-        oldest = head;
-        head = next;
-    }
-    return oldest;
-}
-
-static bool arm(struct peer *self) {
-    struct node *empty = NULL;
-    return atomic_compare_exchange_strong_explicit(&self->mailbox, &empty, SLEEPING, memory_order_acq_rel,
-                                                   memory_order_relaxed);
+    if (!mailbox_push(&target->mailbox, &first->link, &last->link)) return;
+    self->wakes++;
+    eventfd_write(target->doorbell, 1);
 }
 
 // MARK: nodes
 
 static struct node *node_make(struct peer *self) {
     if (self->nodes == CRAW_NODES_MALLOC) return malloc(offsetof(struct node, home));
-    if (self->free == NULL) self->free = atomic_exchange_explicit(&self->returned, NULL, memory_order_acquire);
+    if (self->free == NULL) {
+        self->free = (struct node *)atomic_exchange_explicit(&self->returned, NULL, memory_order_acquire);
+    }
     if (self->free == NULL) {
         struct slab *slab = malloc(sizeof *slab);
         if (slab == NULL) abort();
         slab->next = self->slabs;
         self->slabs = slab;
         for (int index = 0; index < SLAB; index++) {
-            slab->nodes[index].next = index + 1 < SLAB ? &slab->nodes[index + 1] : NULL;
+            slab->nodes[index].link.next = index + 1 < SLAB ? &slab->nodes[index + 1].link : NULL;
             slab->nodes[index].home = self;
         }
         self->free = slab->nodes;
     }
     struct node *node = self->free;
-    self->free = node->next;
+    self->free = next_of(node);
     return node;
 }
 
 static void send_home(struct peer *owner) {
     if (owner->homeward == NULL) return;
-    struct node *head = atomic_load_explicit(&owner->returned, memory_order_relaxed);
+    struct link *head = atomic_load_explicit(&owner->returned, memory_order_relaxed);
     do {
-        owner->homeward_last->next = head;
-    } while (!atomic_compare_exchange_weak_explicit(&owner->returned, &head, owner->homeward, memory_order_release,
-                                                    memory_order_relaxed));
+        owner->homeward_last->link.next = head;
+    } while (!atomic_compare_exchange_weak_explicit(&owner->returned, &head, &owner->homeward->link,
+                                                    memory_order_release, memory_order_relaxed));
     owner->homeward = NULL;
     owner->homeward_count = 0;
 }
@@ -147,7 +125,7 @@ static void node_done(struct peer *self, struct node *node) {
     }
     struct peer *owner = node->home;
     if (owner->homeward == NULL) owner->homeward_last = node;
-    node->next = owner->homeward;
+    node->link.next = owner->homeward == NULL ? NULL : &owner->homeward->link;
     owner->homeward = node;
     if (++owner->homeward_count == CHAIN) send_home(owner);
 }
@@ -163,9 +141,9 @@ static void receive(void *context, uint64_t value) {
 }
 
 static void run_mailbox(struct peer *self) {
-    struct node *node = take(self);
+    struct node *node = (struct node *)mailbox_take(&self->mailbox);
     while (node != NULL) {
-        struct node *next = node->next;
+        struct node *next = next_of(node);
         node->run(node->context, node->value);
         node_done(self, node);
         node = next;
@@ -195,7 +173,7 @@ static void send_burst(struct peer *self) {
             node->context = &self->lane;
             node->value = self->sent;
             node->more = count;
-            node->next = newest;
+            node->link.next = newest == NULL ? NULL : &newest->link;
             newest = node;
             if (oldest == NULL) oldest = node;
         }
@@ -225,7 +203,7 @@ static void *loop(void *argument) {
         if (self->sent < self->to_send && window_open(self)) send_burst(self);
         run_mailbox(self);
         if (self->sent == self->to_send && self->received == self->to_receive) break;
-        wait_for_events(self, self->sent == self->to_send && arm(self));
+        wait_for_events(self, self->sent == self->to_send && mailbox_arm(&self->mailbox));
     }
     return NULL;
 }

@@ -13,9 +13,18 @@ struct craw_result {
     uint64_t nanoseconds;
     uint64_t turns;  // returns of epoll_wait
     uint64_t wakes;  // eventfd writes
+    uint64_t percentiles[4];  // of single latencies, ns: 50, 90, 99, 99.9 %; zeros where none are taken
 };
 
 uint64_t craw_now(void);
+uint64_t craw_thread_cpu(void);   // CPU time of the calling thread, ns
+uint64_t craw_process_cpu(void);  // of the process
+uint64_t craw_resident(void);     // bytes of the process that are in memory
+uint64_t craw_random(uint64_t *state);  // splitmix64
+/// Sorts, and answers the value below which `share` (0 to 1) of them lie.
+uint64_t craw_percentile(uint64_t *values, uint64_t count, double share);
+/// The four of a result.
+void craw_percentiles(uint64_t *values, uint64_t count, struct craw_result *result);
 
 // MARK: the calling thread's CPUs, and limits
 
@@ -31,6 +40,11 @@ int craw_pipe(int ends[2]);
 int craw_eventfd(unsigned initial);
 /// A blocking eventfd in semaphore mode: each read takes one.
 int craw_semaphore(void);
+int craw_socket_pair(int ends[2]);
+/// A socket that listens on a free port of 127.0.0.1.
+int craw_listen(int *port);
+/// The next connection, with TCP_NODELAY; -EAGAIN when there is none.
+int craw_accept(int listener);
 
 // MARK: dispatch
 
@@ -61,6 +75,75 @@ int craw_queue_all_to_all(enum craw_nodes nodes, uint64_t posts, uint64_t burst,
 /// A number that goes to and fro between two threads: they look at a line all the time, or sleep in epoll_wait until
 /// the other writes to their eventfd.
 int craw_pingpong(uint64_t rounds, int sleeps, const int cpus[2], struct craw_result *result);
+
+/// A request to the other thread and its answer, `window` of them under way at a time, one CPU each.
+int craw_call(uint64_t calls, uint64_t window, const int cpus[2], struct craw_result *result);
+
+/// The second thread sleeps; the first one looks at the clock and wakes it every `gap` ns. The percentiles are the time
+/// from just before the wake to the first line of the woken thread.
+int craw_wake(uint64_t wakes, uint64_t gap, const int cpus[2], struct craw_result *result);
+
+// MARK: interest
+
+/// Rounds of: watch all, a turn, unwatch all, a turn. An operation is a pair.
+int craw_churn_watch(int descriptors, uint64_t pairs, struct craw_result *result);
+/// Each turn takes the interest of all away, or gives it back. An operation is a change.
+int craw_churn_pause(int descriptors, uint64_t changes, struct craw_result *result);
+/// Each turn takes the interest of all away and gives it back. An operation is a pair.
+int craw_churn_undone(int descriptors, uint64_t pairs, struct craw_result *result);
+/// Descriptors that are always readable, watched oneshot and armed again in each callback.
+int craw_churn_oneshot(int descriptors, uint64_t events, struct craw_result *result);
+
+// MARK: timers
+
+enum craw_timer_order { CRAW_TIMERS_IN_ORDER, CRAW_TIMERS_SHUFFLED };
+
+/// A heap by deadline with the place kept in the timer; ticks of 1 ns.
+int craw_heap_cancel(uint64_t live, uint64_t pairs, enum craw_timer_order order, struct craw_result *result);
+int craw_heap_reset(uint64_t live, uint64_t resets, struct craw_result *result);
+/// All fire within a second; nanoseconds is the thread's CPU time. `slack`: by how many ns the kernel may lengthen a wait;
+/// 0 is its default, 50 us, which lets a loop that waits by epoll's timeout serve many timers at once.
+int craw_heap_fire(uint64_t timers, unsigned long slack, struct craw_result *result);
+/// A wheel of 6 levels of 64 slots; ticks of 1 ms.
+int craw_wheel_cancel(uint64_t live, uint64_t pairs, enum craw_timer_order order, struct craw_result *result);
+int craw_wheel_reset(uint64_t live, uint64_t resets, struct craw_result *result);
+int craw_wheel_fire(uint64_t timers, unsigned long slack, struct craw_result *result);
+/// The deadlines that all subjects use: 1 to 60 s from `now`.
+uint64_t craw_deadline(uint64_t *state, uint64_t now);
+/// The order in which `count` timers are cancelled; free() it. NULL when there is no memory.
+uint32_t *craw_order(uint64_t count, enum craw_timer_order order);
+
+// MARK: echo
+
+/// A load generator on a thread of its own: `connections` connections to 127.0.0.1:`port` with `pipeline` messages of
+/// 64 bytes under way on each, every byte checked. A quarter of `requests` is warm-up. When all answers have come it
+/// closes the connections and adds 1 to the eventfd `finished` (-1: none).
+struct craw_load;
+struct craw_load *craw_load_start(int port, int connections, int pipeline, uint64_t requests, int cpu, int finished);
+/// Waits for the thread. What it measured leaves the warm-up out; `total` counts it.
+int craw_load_finish(struct craw_load *load, struct craw_result *result, uint64_t *total);
+/// The server's CPU time per request goes to `cpu`, ns.
+int craw_echo(int connections, int pipeline, uint64_t requests, const int cpus[2], struct craw_result *result,
+              uint64_t *cpu);
+
+/// One thread: writes to the far ends of `pairs` socket pairs, runs turns until all callbacks have echoed, reads what
+/// came back.
+int craw_turn(int pairs, uint64_t messages, struct craw_result *result);
+/// Both far ends' work, the same for all subjects: 64 bytes to each, and from each.
+int craw_turn_send(const int *ends, int count);
+int craw_turn_receive(const int *ends, int count);
+
+// MARK: memory: nanoseconds is the growth in bytes
+
+int craw_memory_watchers(const int *descriptors, uint64_t count, struct craw_result *result);
+int craw_memory_timers(uint64_t count, struct craw_result *result);
+/// Gives free memory back to the kernel, so that growth is growth.
+void craw_memory_settle(void);
+
+// MARK: scale
+
+/// `threads` rings (see craw_dispatch_ring), each on a thread and a CPU of its own; `events` together.
+int craw_scale_ring(int threads, uint64_t events, const int *cpus, struct craw_result *result);
 
 // MARK: flow control, shared by both sides of the queue suite so that it costs both the same
 

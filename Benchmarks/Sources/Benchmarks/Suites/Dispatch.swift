@@ -1,15 +1,18 @@
-import ArgumentParser
 import CRaw
 import Glibc
 import LinuxEvent
 
-/// What does the loop add between epoll_wait and the user's code?
 enum DispatchSuite: Suite {
     static let name = "dispatch"
+    static let abstract = """
+        What does the loop add between epoll_wait and the user's code? ring: 100 tokens among 1,000 pipes, one byte read \
+        and written in each callback. level: 100 eventfds that are always readable, dispatch alone. single: one such \
+        eventfd, so one event a turn.
+        """
 
     static let cases = [
         Case(
-            name: "ring", unit: "event/s", operations: 400_000, cpu: 0,
+            name: "ring", operations: 400_000, readings: [.rate("event/s")],
             subjects: [
                 Subject(name: "raw") { events in
                     try rawSample { craw_dispatch_ring(CInt(pipes), CInt(tokens), UInt64(events), $0) }
@@ -26,7 +29,7 @@ enum DispatchSuite: Suite {
 
     private static func levelCase(name: String, descriptors: Int, events: Int) -> Case {
         Case(
-            name: name, unit: "event/s", operations: events, cpu: 0,
+            name: name, operations: events, readings: [.rate("event/s")],
             subjects: [
                 Subject(name: "raw") { events in
                     try rawSample { craw_dispatch_level(CInt(descriptors), UInt64(events), $0) }
@@ -34,19 +37,6 @@ enum DispatchSuite: Suite {
                 Subject(name: "linuxevent") { try level(descriptors: descriptors, events: $0) },
             ])
     }
-}
-
-struct DispatchCommand: ParsableCommand {
-    static let configuration = CommandConfiguration(
-        commandName: "dispatch",
-        abstract: "Events per second of one loop on one CPU.",
-        discussion: """
-            ring: 100 tokens among 1,000 pipes, one byte read and written in each callback. level: 100 eventfds that \
-            are always readable, dispatch alone. single: one such eventfd, so one event a turn.
-            """)
-    @OptionGroup var options: RunOptions
-
-    func run() throws { try options.run(DispatchSuite.self) }
 }
 
 /// What the callbacks of one run share. Behind a pointer, as the C program has it: what is measured is the loop and not
@@ -57,12 +47,6 @@ private struct Progress {
 }
 
 private typealias ProgressPointer = UnsafeMutablePointer<Progress>
-
-func rawSample(_ body: (UnsafeMutablePointer<craw_result>) -> CInt) throws -> Sample {
-    var result = craw_result()
-    try check("raw", body(&result))
-    return Sample(operations: result.operations, nanoseconds: result.nanoseconds, notes: [("turns", result.turns)])
-}
 
 private func measure(_ loop: Loop, _ progress: ProgressPointer) throws -> Sample {
     let start = craw_now()

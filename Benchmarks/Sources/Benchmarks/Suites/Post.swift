@@ -1,33 +1,36 @@
-import ArgumentParser
 import CRaw
 import Glibc
 import LinuxEventGroup
 
-/// What does a post from one thread to another cost?
-enum QueueSuite: Suite {
-    static let name = "queue"
+enum PostSuite: Suite {
+    static let name = "post"
+    static let abstract = """
+        What does a post from one thread to another cost? closure: tasks that capture; raw allocates a node per task, \
+        raw-recycled takes its nodes from a pool. channel: values of 24 bytes; raw takes its nodes from a pool. 1to1: one \
+        shard to another; 4to1: four to one; alltoall: two to each other, 64 a turn. batch16: 16 published at once.
+        """
 
     static let cases = [
         Case(
-            name: "closure.1to1", unit: "post/s", operations: 5_000_000, cpu: nil,
+            name: "closure.1to1", operations: 5_000_000, readings: [.rate("post/s")], isPinned: false,
             subjects: [
                 Subject(name: "raw") { try raw(CRAW_NODES_MALLOC, posts: $0, allToAll: false) },
                 Subject(name: "raw-recycled") { try raw(CRAW_NODES_RECYCLED, posts: $0, allToAll: false) },
                 Subject(name: "linuxevent") { try Exchange.run(posts: $0, allToAll: false) },
             ]),
         Case(
-            name: "closure.alltoall", unit: "post/s", operations: 5_000_000, cpu: nil,
+            name: "closure.alltoall", operations: 5_000_000, readings: [.rate("post/s")], isPinned: false,
             subjects: [
                 Subject(name: "raw") { try raw(CRAW_NODES_MALLOC, posts: $0, allToAll: true) },
                 Subject(name: "raw-recycled") { try raw(CRAW_NODES_RECYCLED, posts: $0, allToAll: true) },
                 Subject(name: "linuxevent") { try Exchange.run(posts: $0, allToAll: true) },
             ]),
         channelToOne("channel.1to1", senders: 1, batch: 1),
-        channelToOne("channel.1to1.batch16", senders: 1, batch: 16),
+        channelToOne("channel.batch16.1to1", senders: 1, batch: 16),
         channelToOne("channel.4to1", senders: 4, batch: 1),
-        channelToOne("channel.4to1.batch16", senders: 4, batch: 16),
+        channelToOne("channel.batch16.4to1", senders: 4, batch: 16),
         Case(
-            name: "channel.alltoall", unit: "value/s", operations: 5_000_000, cpu: nil,
+            name: "channel.alltoall", operations: 5_000_000, readings: [.rate("value/s")], isPinned: false,
             subjects: [
                 Subject(name: "raw") { try raw(CRAW_NODES_RECYCLED, posts: $0, allToAll: true) },
                 Subject(name: "linuxevent") { try ChannelExchange.allToAll(values: $0) },
@@ -36,7 +39,7 @@ enum QueueSuite: Suite {
 
     private static func channelToOne(_ name: String, senders: Int, batch: Int) -> Case {
         Case(
-            name: name, unit: "value/s", operations: 5_000_000, cpu: nil,
+            name: name, operations: 5_000_000, readings: [.rate("value/s")], isPinned: false,
             subjects: [
                 Subject(name: "raw") {
                     try raw(CRAW_NODES_RECYCLED, posts: $0, allToAll: false, senders: senders, batch: batch)
@@ -62,25 +65,8 @@ enum QueueSuite: Suite {
             : craw_queue_to_one(
                 nodes, CInt(senders), UInt64(posts), UInt64(batch), UInt64(window), cpus, &result)
         try check("raw", failure)
-        return Sample(
-            operations: result.operations, nanoseconds: result.nanoseconds,
-            notes: [("wakes", result.wakes), ("turns", result.turns)])
+        return Sample(result)
     }
-}
-
-struct QueueCommand: ParsableCommand {
-    static let configuration = CommandConfiguration(
-        commandName: "queue",
-        abstract: "Posts per second between two threads pinned on two CPUs.",
-        discussion: """
-            closure.1to1: one shard posts closures that capture to the other. closure.alltoall: both do, 64 a turn. \
-            raw is a C program with the same mailbox of one word that allocates a node per post, the neighbour of a \
-            closure that captures; raw-recycled takes its nodes from a pool, so it allocates nothing. \
-            The channel cases send values of 24 bytes, and their raw takes its nodes from a pool.
-            """)
-    @OptionGroup var options: RunOptions
-
-    func run() throws { try options.run(QueueSuite.self) }
 }
 
 /// One side's progress; only its own shard touches it, but for `consumed`, which the other side reads.
@@ -184,15 +170,15 @@ private struct Exchange: @unchecked Sendable {
 
     private func windowIsOpen(_ index: Int) -> Bool {
         let own = sides + index
-        if own.pointee.sent + QueueSuite.burst - own.pointee.knownConsumed <= QueueSuite.window { return true }
+        if own.pointee.sent + PostSuite.burst - own.pointee.knownConsumed <= PostSuite.window { return true }
         own.pointee.knownConsumed = Int(craw_counter_read(sides[1 - index].consumed))
-        return own.pointee.sent + QueueSuite.burst - own.pointee.knownConsumed <= QueueSuite.window
+        return own.pointee.sent + PostSuite.burst - own.pointee.knownConsumed <= PostSuite.window
     }
 
     private func sendBurst(from index: Int, _ group: LoopGroup) {
         let own = sides + index
         let target = 1 - index
-        let end = min(own.pointee.sent + QueueSuite.burst, own.pointee.toSend)
+        let end = min(own.pointee.sent + PostSuite.burst, own.pointee.toSend)
         while own.pointee.sent < end {
             let value = own.pointee.sent
             let receiver = sides + target

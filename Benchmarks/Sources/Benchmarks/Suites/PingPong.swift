@@ -1,35 +1,34 @@
-import ArgumentParser
 import CRaw
 import Glibc
 import LinuxEventGroup
 
-/// How long does it take to get an answer from another shard?
 enum PingPongSuite: Suite {
     static let name = "pingpong"
+    static let abstract = """
+        How long does it take to get an answer from another thread? asleep: both sleep until the other wakes them, on \
+        one CPU or on two. spinning: both look at their mailbox. raw hands one number to and fro, by eventfd and epoll or \
+        through a cache line; linuxevent a value of 24 bytes on a channel.
+        """
 
     static let cases = [
         pair("asleep.onecpu", rounds: 20_000, sleeps: true, idle: .sleep) { [$0[0], $0[0]] },
-        pair("asleep.twocpus", rounds: 10_000, sleeps: true, idle: .sleep) { [$0[0], $0[$0.count - 1]] },
-        pair("spinning.adaptive", rounds: 1_000_000, sleeps: false, idle: .adaptive) { [$0[0], $0[$0.count - 1]] },
-        pair("spinning.poll", rounds: 1_000_000, sleeps: false, idle: .poll) { [$0[0], $0[$0.count - 1]] },
+        pair("asleep.twocpus", rounds: 10_000, sleeps: true, idle: .sleep) { $0 },
+        pair("spinning.adaptive", rounds: 1_000_000, sleeps: false, idle: .adaptive) { $0 },
+        pair("spinning.poll", rounds: 1_000_000, sleeps: false, idle: .poll) { $0 },
     ]
 
     private static func pair(
         _ name: String, rounds: Int, sleeps: Bool, idle: IdlePolicy,
-        cpus: @escaping @Sendable (_ allowed: [CInt]) -> [CInt]
+        cpus: @escaping @Sendable (_ two: [CInt]) -> [CInt]
     ) -> Case {
         Case(
-            name: name, unit: "round trip/s", operations: rounds, cpu: nil,
+            name: name, operations: rounds, readings: [.cost("ns/round trip")], isPinned: false,
             subjects: [
                 Subject(name: "raw") { rounds in
-                    var result = craw_result()
-                    try check(
-                        "raw", craw_pingpong(UInt64(rounds), sleeps ? 1 : 0, cpus(Harness.allowedCPUs()), &result))
-                    return Sample(
-                        operations: result.operations, nanoseconds: result.nanoseconds,
-                        notes: [("wakes", result.wakes), ("turns", result.turns)])
+                    let cpus = try cpus(Harness.twoCPUs())
+                    return try rawSample { craw_pingpong(UInt64(rounds), sleeps ? 1 : 0, cpus, $0) }
                 },
-                Subject(name: "linuxevent") { try run($0, idle, cpus(Harness.allowedCPUs()).map(Int.init)) },
+                Subject(name: "linuxevent") { try run($0, idle, cpus(Harness.twoCPUs()).map(Int.init)) },
             ])
     }
 
@@ -89,17 +88,4 @@ enum PingPongSuite: Suite {
 
         func send(_ ball: Ball, to index: Int) { channel?.send(ball, to: index) }
     }
-}
-
-struct PingPongCommand: ParsableCommand {
-    static let configuration = CommandConfiguration(
-        commandName: "pingpong",
-        abstract: "Round trips between two threads, asleep or looking.",
-        discussion: """
-            raw hands one number to and fro: both threads sleep in epoll_wait until the other writes to their \
-            eventfd, or both look at a cache line. linuxevent sends a value of 24 bytes to and fro on a channel.
-            """)
-    @OptionGroup var options: RunOptions
-
-    func run() throws { try options.run(PingPongSuite.self) }
 }

@@ -87,7 +87,7 @@ struct ChannelExchange: @unchecked Sendable {
         exchange.receivers[0].toReceive = share * senders
         for index in 1...senders {
             (exchange.lanes + index).initialize(
-                to: Lane(toSend: share, window: QueueSuite.window / senders, receiver: exchange.receivers))
+                to: Lane(toSend: share, window: PostSuite.window / senders, receiver: exchange.receivers))
         }
         return try exchange.run(from: 1...senders, to: 1) { shard in
             while !exchange.isThrough(shard.index) {
@@ -105,7 +105,7 @@ struct ChannelExchange: @unchecked Sendable {
         for index in 0..<2 {
             exchange.receivers[1 - index].toReceive = values / 2
             (exchange.lanes + index).initialize(
-                to: Lane(toSend: values / 2, window: QueueSuite.window, receiver: exchange.receivers + (1 - index)))
+                to: Lane(toSend: values / 2, window: PostSuite.window, receiver: exchange.receivers + (1 - index)))
         }
         return try exchange.run(from: 0...1, to: 2) { shard in exchange.sendBurstPerTurn(shard) }
     }
@@ -160,9 +160,9 @@ struct ChannelExchange: @unchecked Sendable {
 
     private func windowIsOpen(_ index: Int) -> Bool {
         let lane = lanes + index
-        if lane.pointee.sent + QueueSuite.burst - lane.pointee.knownConsumed <= lane.pointee.window { return true }
+        if lane.pointee.sent + PostSuite.burst - lane.pointee.knownConsumed <= lane.pointee.window { return true }
         lane.pointee.knownConsumed = Int(craw_counter_read(lane.pointee.known))
-        return lane.pointee.sent + QueueSuite.burst - lane.pointee.knownConsumed <= lane.pointee.window
+        return lane.pointee.sent + PostSuite.burst - lane.pointee.knownConsumed <= lane.pointee.window
     }
 
     private func sendBurstPerTurn(_ shard: Shard) {
@@ -172,7 +172,7 @@ struct ChannelExchange: @unchecked Sendable {
 
     private func sendBurst(from index: Int, to target: Int) {
         let lane = lanes + index
-        let end = min(lane.pointee.sent + QueueSuite.burst, lane.pointee.toSend)
+        let end = min(lane.pointee.sent + PostSuite.burst, lane.pointee.toSend)
         while lane.pointee.sent < end {
             if batch == 1 {
                 channel.send(Parcel(lane: lane, value: lane.pointee.sent, more: 0), to: target)

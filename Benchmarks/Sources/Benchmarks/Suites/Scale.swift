@@ -1,0 +1,117 @@
+import CRaw
+import Glibc
+import LinuxEvent
+import LinuxEventGroup
+
+enum ScaleSuite: Suite {
+    static let name = "scale"
+    static let abstract = """
+        Do shards hold each other up? A token ring of 100 pipes and 10 tokens on each of 1, 2, … shards, up to one per \
+        CPU; raw runs a loop in C on each of as many threads.
+        """
+
+    static let cases: [Case] = sizes.map { threads in
+        Case(
+            name: "ring.\(threads)", operations: 400_000 * threads, readings: [.rate("event/s")], isPinned: false,
+            subjects: [
+                Subject(name: "raw") { events in
+                    let cpus = try Harness.allowedCPUs()
+                    return try rawSample { craw_scale_ring(CInt(threads), UInt64(events), cpus, $0) }
+                },
+                Subject(name: "linuxevent") { try run(shards: threads, events: $0) },
+            ])
+    }
+
+    /// Powers of two and the number of CPUs.
+    private static var sizes: [Int] {
+        let cpus = (try? Harness.allowedCPUs().count) ?? 1
+        return Array(Set([1, 2, 4, 8, 16, 32, 64].filter { $0 < cpus } + [cpus])).sorted()
+    }
+
+    private static func run(shards: Int, events: Int) throws -> Sample {
+        let group = try LoopGroup(
+            threads: shards, placement: .listed(Harness.allowedCPUs().prefix(shards).map(Int.init)))
+        let finished = try check("eventfd", craw_semaphore())
+        defer { close(finished) }
+        let rings = try (0..<shards).map { _ in try Ring(pipes: 100, limit: events / shards) }
+        defer { for ring in rings { ring.close() } }
+        for (index, ring) in rings.enumerated() {
+            group.post(to: index) { shard in ring.begin(on: shard.loop, finished: finished) }
+        }
+        for _ in 0..<shards {
+            var count: UInt64 = 0
+            while read(finished, &count, 8) != 8 {}
+        }
+        guard try group.stop(deadline: .seconds(5)).isComplete else { throw Failure.stop }
+        guard rings.allSatisfy({ $0.failure == nil }) else { throw Failure.watch }
+        return Sample(
+            operations: UInt64(rings.reduce(0) { $0 + $1.callbacks }),
+            nanoseconds: rings.reduce(0) { max($0, $1.end - $1.start) })
+    }
+
+    private enum Failure: Error {
+        case stop
+        case watch
+    }
+
+    /// One shard's; the thread that made it reads it once the shard has ended.
+    private final class Ring: @unchecked Sendable {
+        private let pipes: [(read: CInt, write: CInt)]
+        private let limit: Int
+        private(set) var callbacks = 0
+        private(set) var start: UInt64 = 0
+        private(set) var end: UInt64 = 0
+        private(set) var failure: (any Error)?
+
+        init(pipes count: Int, limit: Int) throws {
+            self.limit = limit
+            pipes = try (0..<count).map { _ in
+                var ends: [CInt] = [0, 0]
+                try check("pipe2", craw_pipe(&ends))
+                return (ends[0], ends[1])
+            }
+        }
+
+        func close() {
+            for pipe in pipes {
+                _ = Glibc.close(pipe.read)
+                _ = Glibc.close(pipe.write)
+            }
+        }
+
+        func begin(on loop: Loop, finished: CInt) {
+            do {
+                for (index, pipe) in pipes.enumerated() {
+                    try watch(loop, pipe.read, next: pipes[(index + 1) % pipes.count].write, finished)
+                }
+            } catch {
+                failure = error
+                signal(finished)
+            }
+            for token in 0..<10 {
+                var byte: UInt8 = 0x74
+                _ = write(pipes[token * (pipes.count / 10)].write, &byte, 1)
+            }
+            start = craw_now()
+        }
+
+        private func watch(_ loop: Loop, _ descriptor: CInt, next: CInt, _ finished: CInt) throws {
+            try loop.watch(
+                descriptor,
+                read: { [unowned self] _, descriptor, watcher in
+                    var byte: UInt8 = 0
+                    guard callbacks < limit else { return _ = watcher.cancel() }
+                    guard Glibc.read(descriptor, &byte, 1) == 1, write(next, &byte, 1) == 1 else { return }
+                    callbacks += 1
+                    guard callbacks == limit else { return }
+                    end = craw_now()
+                    signal(finished)
+                })
+        }
+
+        private func signal(_ finished: CInt) {
+            var one: UInt64 = 1
+            _ = write(finished, &one, 8)
+        }
+    }
+}
