@@ -43,8 +43,9 @@ build_tokio() { # FOLDER
         return 0
     fi
     make -s -C Benchmarks/Peers PEERS= OUT="$PWD/$1" "$PWD/$1/libcraw.a" || return 1
-    if CRAW_LIB="$PWD/$1" cargo build --release --offline --manifest-path Benchmarks/Peers/tokio/Cargo.toml \
-        --target-dir "$1/tokio" >"$1/tokio.log" 2>&1; then
+    # From its own folder: that is where cargo looks for its settings.
+    if (folder=$PWD/$1 && cd Benchmarks/Peers/tokio &&
+        CRAW_LIB=$folder cargo build --release --offline --target-dir "$folder/tokio") >"$1/tokio.log" 2>&1; then
         cp "$1/tokio/release/peer-tokio" "$1/"
     else
         echo "peer tokio: skipped, it does not build with what is installed (see $1/tokio.log)"

@@ -1,3 +1,4 @@
+internal import CLinux
 internal import Synchronization
 
 /// Where any thread leaves tasks for one shard: a stack of nodes whose head word also says how the shard stands.
@@ -64,6 +65,8 @@ struct Mailbox<Word: AtomicWord & ~Copyable, Node: LinkedNode>: ~Copyable, Senda
         let head = word.value.load(ordering: .relaxed)
         if head == Self.empty { return Taken() }  // polling writes to no shared line
         if head == Self.closed { return Taken(isClosed: true) }
+        // The newest node comes from its sender's cache while the word does.
+        clinux_prefetch_read(head)
         return taken(word.value.exchange(Self.empty, ordering: .acquiring))
     }
 

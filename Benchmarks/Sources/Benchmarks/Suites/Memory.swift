@@ -11,7 +11,7 @@ enum MemorySuite: Suite {
 
     static let cases = [
         Case(
-            name: "watcher", operations: 20_000, readings: [.cost("bytes")], isCold: true,
+            name: "watcher", operations: 10_000, readings: [.cost("bytes")], isCold: true,
             subjects: [
                 Subject(name: "raw") { count in
                     try withDescriptors(count) { descriptors in

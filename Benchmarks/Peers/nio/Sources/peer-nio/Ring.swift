@@ -6,8 +6,8 @@ import NIOPosix
 /// 100 tokens in a ring of 1,000 pipes.
 ///
 /// A channel's input is the read end of a pipe and its output the write end of the next one, so the handler is that of
-/// an echo server. It reads one byte into a buffer of one byte, once each time that its pipe is readable: with NIO's own
-/// sizes there would be a second read in vain, or several tokens in one callback.
+/// an echo server. It reads one byte into a buffer of one byte, once each time that its pipe is readable: by NIO's own
+/// sizes several tokens would go in one callback.
 enum Ring {
     private static let pipes = 1_000
     private static let tokens = 100
