@@ -28,6 +28,11 @@ extension LinuxEventGroupSuite {
             }
         }
 
+        /// Why a call has no result.
+        static func error<Value>(of result: Result<Value, any Error>) -> String {
+            if case .failure(let error) = result { "\(error)" } else { "none" }
+        }
+
         @Test("M6 a call runs on its target, and its reply on the calling shard, once and not inside the call")
         func thereAndBack() throws {
             let log = Log<String>()
@@ -227,6 +232,116 @@ extension LinuxEventGroupSuite {
                 #expect(report.isComplete)
                 #expect(log.all == Array(repeating: "\(CallError.closed) on true", count: 3))
                 hold.letGo()
+            }
+        }
+
+        @Test("M6 results of every size come home, and what a call held is let go of though its handle is kept")
+        func sizesAndHandles() throws {
+            struct Crate {
+                let mortal: Mortal
+                let numbers: (Int, Int, Int, Int)
+                let more: InlineArray<20, Int>
+            }
+            final class Kept: @unchecked Sendable { var calls: [ShardCall] = [] }
+            let log = Log<String>()
+            let deaths = Deaths()
+            let kept = Kept()
+            try withGroup(threads: 2) { group in
+                Self.on(group, 0) { shard in
+                    let captured = Mortal(deaths)
+                    kept.calls.append(
+                        shard.call(group[1]) { _ in
+                            captured.touch()
+                            return Crate(mortal: Mortal(deaths), numbers: (1, 2, 3, 4), more: .init(repeating: 5))
+                        } reply: { _, result in
+                            guard case .success(let crate) = result else { return }
+                            captured.touch()
+                            log.add("\(crate.numbers.3), \(crate.more[19])")
+                        })
+                    kept.calls.append(
+                        shard.call(group[1]) { _ in
+                            (captured, captured, captured, captured)
+                        } reply: { _, result in
+                            if case .success((_, _, _, let last)) = result { log.add(last === captured ? "same" : "") }
+                        })
+                    kept.calls.append(
+                        shard.call(group[1]) { _ in
+                            captured.touch()
+                        } reply: { _, result in
+                            if case .success(()) = result { log.add("nothing") }
+                        })
+                }
+                #expect(eventually { log.count == 3 })
+                #expect(log.all == ["4, 5", "same", "nothing"])
+                #expect(eventually { deaths.count == 2 }, "the one captured, and the one in the crate")
+                Self.on(group, 0) { _ in
+                    log.add("\(kept.calls.map(\.isOpen))")
+                    kept.calls = []
+                }
+                #expect(log.all.last == "[false, false, false]")
+            }
+        }
+
+        @Test("M6 G9 an answer that a given-up shard takes no more is destroyed; its call is closed once that is back")
+        func answerToTheGivenUp() throws {
+            let log = Log<String>()
+            let deaths = Deaths()
+            try withGroup(threads: 1) { other in
+                let group = try LoopGroup(threads: 1, name: "other")
+                let work = Hold()
+                let hold = Hold()
+                group.post(to: 0) { shard in
+                    let captured = Mortal(deaths)
+                    shard.call(other[0]) { _ in
+                        captured.touch()
+                        work.hold()
+                        return Mortal(deaths)
+                    } reply: { home, result in
+                        log.add("\(Self.error(of: result)) on \(Shard.current === home)")
+                    }
+                    hold.hold()
+                }
+                #expect(hold.waitUntilHeld() && work.waitUntilHeld())
+                let report = try group.stop(deadline: .milliseconds(50))
+                #expect(!report.isComplete)
+                work.letGo()
+                #expect(other.settle(0))
+                #expect(deaths.count == 1 && log.count == 0)
+                hold.letGo()
+                try group.wait()
+                #expect(log.all == ["\(CallError.closed) on true"])
+                #expect(deaths.count == 2)
+            }
+        }
+
+        @Test("M6 G9 a call that the last tasks of a shard make ends with closed, on its own thread and once")
+        func calledWhileStopping() throws {
+            let log = Log<String>()
+            let deaths = Deaths()
+            try withGroup(threads: 1) { other in
+                let group = try LoopGroup(threads: 1, name: "other")
+                let hold = Hold()
+                group.post(to: 0) { shard in
+                    for isLate in [false, true] {
+                        shard.post { shard in
+                            shard.call(other[0]) { _ in
+                                if isLate { hold.hold() }
+                                return Mortal(deaths)
+                            } reply: { home, result in
+                                log.add("\(Self.error(of: result)) on \(Shard.current === home)")
+                            }
+                            // The first is answered while its shard still runs its last tasks, the second after that.
+                            if isLate { _ = hold.waitUntilHeld() }
+                        }
+                    }
+                    shard.group.requestStop()
+                }
+                let report = try group.wait()
+                #expect(report.isComplete)
+                #expect(log.all == Array(repeating: "\(CallError.closed) on true", count: 2))
+                hold.letGo()
+                #expect(other.settle(0))
+                #expect(eventually { deaths.count == 2 })
             }
         }
 

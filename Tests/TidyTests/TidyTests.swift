@@ -76,6 +76,7 @@ struct TidyTests {
         "LinuxEvent/WatcherSet",
         "LinuxEvent/WatcherTable",
         "LinuxEventGroup/Calls/Foreign",
+        "LinuxEventGroup/Calls/OpenCall",
         "LinuxEventGroup/Calls/Parcel",
         "LinuxEventGroup/Cores",
         "LinuxEventGroup/Insight/CounterRow",

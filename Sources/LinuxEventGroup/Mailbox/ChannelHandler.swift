@@ -17,6 +17,22 @@ final class ChannelHandler: Sendable {
         self.run = run
         self.destroy = destroy
     }
+
+    /// For what is no value of a channel, and goes one by one.
+    convenience init(
+        each run: @escaping @Sendable (Shard, _ payload: UInt) -> Void, destroy: @escaping @Sendable (UInt) -> Void
+    ) {
+        self.init(
+            run: { shard, first, count, progress in
+                var node = first
+                for ran in 0..<count {
+                    guard progress.begin() else { return ran }
+                    run(shard, ChannelSender.payload(of: node))
+                    node = ChannelSender.linked(from: node)
+                }
+                return count
+            }, destroy: destroy)
+    }
 }
 
 /// Runs the values of `count` nodes in a row from `first` on, and returns how many it ran: fewer only if tasks are not to

@@ -28,7 +28,8 @@ public import Synchronization
     @inlinable
     var waiting: Int {
         @inline(__always) get {
-            unsafe UnsafePointer<Atomic<Int>>(bitPattern: waitingBits).unsafelyUnwrapped.pointee.load(ordering: .relaxed)
+            unsafe UnsafePointer<Atomic<Int>>(bitPattern: waitingBits).unsafelyUnwrapped.pointee.load(
+                ordering: .relaxed)
         }
         // By its one writer, the shard.
         @inline(__always) nonmutating set {

@@ -39,6 +39,19 @@ enum PostCases {
             _ = try group.stop(deadline: .seconds(5))
             return probe.finish()
         },
+        Case(name: "call from shard to shard, block and reply that capture", budget: perCall) { counter, operations in
+            let finished = Pipe()
+            defer { finished.closeBoth() }
+            let group = try LoopGroup(threads: 2)
+            let probe = Probe(counter, operations: operations)
+            let caller = Caller(group[1], probe, finished)
+            group.post(to: 0) { shard in
+                for _ in 0..<burst { caller.ask(shard) }
+            }
+            finished.take()
+            _ = try group.stop(deadline: .seconds(5))
+            return probe.finish()
+        },
         Case(name: "send from shard to shard, 24 bytes", budget: nothingPerValue) { counter, operations in
             try fromShard(counter, operations) { channel, total in
                 for number in 0..<burst { channel.send(Parcel(total, number), to: 1) }
@@ -72,6 +85,9 @@ enum PostCases {
     /// A closure without captures costs nothing, from a thread outside neither; the last of a burst captures, to tell
     /// that the burst is through.
     private static let signalOnly = Budget(allocations: 1 / Double(burst), retains: 0.25, releases: nil)
+    /// The contexts of the block and of the reply, which are the user's, and the call. It is retained once, for its
+    /// handle; three are this file's, for the target and for what the reply captures; the rest is for turns.
+    private static let perCall = Budget(allocations: 3.01, retains: 4.25, releases: nil, accesses: 0.005)
     /// The value is in the node. The allowance is for the closure that holds the receiver, once in a burst, and for a
     /// turn.
     private static let nothingPerValue = Budget(
@@ -95,6 +111,34 @@ enum PostCases {
         let expected = total.count + burst
         for number in 0..<burst { group.post(to: 1) { _ in total.add(number) } }
         while total.count < expected { sched_yield() }
+    }
+
+    /// Each answer asks for the next. Lives on the calling shard.
+    private final class Caller: @unchecked Sendable {
+        private let target: ShardReference
+        private let probe: Probe
+        private let finished: Pipe
+        private var sum = 0
+        private var isThrough = false
+
+        init(_ target: ShardReference, _ probe: Probe, _ finished: Pipe) {
+            self.target = target
+            self.probe = probe
+            self.finished = finished
+        }
+
+        func ask(_ shard: Shard) {
+            let number = sum
+            shard.call(target) { _ in
+                number &+ 1
+            } reply: { [self] shard, answer in
+                // A closure that captures one object and nothing else would need no memory of its own.
+                guard !isThrough, case .success(let next) = answer else { return }
+                sum &+= next &- number
+                isThrough = probe.call()
+                if isThrough { finished.put() } else { ask(shard) }
+            }
+        }
     }
 
     /// What has run, and a sum so that the closures have something to capture.
