@@ -1,7 +1,8 @@
-// Two threads that hand one number to and fro: through a cache line that both look at all the time, or through
-// eventfds that each waits for in epoll_wait.
+// Two threads that hand something to and fro: a number through a cache line that both look at all the time, a node
+// through mailboxes of one word, or a number with an eventfd that each waits for in epoll_wait.
 #define _GNU_SOURCE
 #include "CRaw.h"
+#include "mailbox.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -11,25 +12,49 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+struct node {
+    struct link link;
+    uint64_t number;
+};
+
 struct side {
     _Alignas(128) _Atomic uint64_t word;  // written by the other side
+    _Alignas(128) _Atomic(struct link *) mailbox;
     _Alignas(128) struct side *other;
     int cpu, epoll, doorbell, failure;
-    bool sleeps, begins;
+    enum craw_hop hop;
+    bool begins;
+    struct node *node;  // what travels, while it is here
     uint64_t rounds, nanoseconds, turns, wakes;
     pthread_barrier_t *barrier;
 };
 
 static void hand_over(struct side *self, uint64_t number) {
+    if (self->hop == CRAW_HOP_MAILBOX) {
+        self->node->number = number;
+        mailbox_push(&self->other->mailbox, &self->node->link, &self->node->link);
+        return;
+    }
     atomic_store_explicit(&self->other->word, number, memory_order_release);
-    if (!self->sleeps) return;
+    if (self->hop == CRAW_HOP_LINE) return;
     self->wakes++;
     eventfd_write(self->other->doorbell, 1);
 }
 
+static void await_node(struct side *self, uint64_t number) {
+    // A look first: an exchange would take the line away from the one who is about to push.
+    while (atomic_load_explicit(&self->mailbox, memory_order_relaxed) == NULL) craw_pause();
+    self->node = (struct node *)mailbox_take(&self->mailbox);
+    if (self->node->number != number) self->failure = -EILSEQ;
+}
+
 static void await(struct side *self, uint64_t number) {
+    if (self->hop == CRAW_HOP_MAILBOX) {
+        await_node(self, number);
+        return;
+    }
     while (atomic_load_explicit(&self->word, memory_order_acquire) != number) {
-        if (self->sleeps) {
+        if (self->hop == CRAW_HOP_ASLEEP) {
             // Edge-triggered, and never read: the doorbell as the engine has it.
             struct epoll_event events[16];
             self->turns++;
@@ -62,7 +87,8 @@ static int side_open(struct side *self) {
     return epoll_ctl(self->epoll, EPOLL_CTL_ADD, self->doorbell, &event) == 0 ? 0 : -errno;
 }
 
-int craw_pingpong(uint64_t rounds, int sleeps, const int cpus[2], struct craw_result *result) {
+int craw_pingpong(uint64_t rounds, enum craw_hop hop, const int cpus[2], struct craw_result *result) {
+    _Alignas(128) struct node node = {0};
     pthread_barrier_t barrier;
     pthread_barrier_init(&barrier, NULL, 2);
     struct side sides[2] = {0};
@@ -71,8 +97,9 @@ int craw_pingpong(uint64_t rounds, int sleeps, const int cpus[2], struct craw_re
         struct side *side = &sides[index];
         side->other = &sides[1 - index];
         side->cpu = cpus[index];
-        side->sleeps = sleeps;
+        side->hop = hop;
         side->begins = index == 0;
+        side->node = &node;
         side->rounds = rounds;
         side->barrier = &barrier;
         int error = side_open(side);

@@ -85,7 +85,11 @@ enum CallSuite: Suite {
         private func ask(_ shard: Shard) {
             let value = state.pointee.sent
             state.pointee.sent += 1
-            shard.call(state.pointee.target) { _ in value + 1 } reply: { shard, answer in take(answer, shard) }
+            shard.call(state.pointee.target) { _ in
+                value + 1
+            } reply: { shard, answer in
+                take(answer, shard)
+            }
         }
 
         private func take(_ answer: Result<Int, any Error>, _ shard: Shard) {

@@ -6,30 +6,32 @@ enum PingPongSuite: Suite {
     static let name = "pingpong"
     static let abstract = """
         How long does it take to get an answer from another thread? asleep: both sleep until the other wakes them, on \
-        one CPU or on two. spinning: both look at their mailbox. raw hands one number to and fro, by eventfd and epoll or \
-        through a cache line; linuxevent a value of 24 bytes on a channel.
+        one CPU or on two. spinning: both look at their mailbox. raw hands a number to and fro by eventfd and epoll, or one \
+        node through mailboxes; raw-line is a number in a cache line, which is what the processor can do; linuxevent sends \
+        a value of 24 bytes on a channel.
         """
 
     static let cases = [
-        pair("asleep.onecpu", rounds: 20_000, sleeps: true, idle: .sleep) { [$0[0], $0[0]] },
-        pair("asleep.twocpus", rounds: 10_000, sleeps: true, idle: .sleep) { $0 },
-        pair("spinning.adaptive", rounds: 1_000_000, sleeps: false, idle: .adaptive) { $0 },
-        pair("spinning.poll", rounds: 1_000_000, sleeps: false, idle: .poll) { $0 },
+        pair("asleep.onecpu", rounds: 20_000, [("raw", CRAW_HOP_ASLEEP)], idle: .sleep) { [$0[0], $0[0]] },
+        pair("asleep.twocpus", rounds: 10_000, [("raw", CRAW_HOP_ASLEEP)], idle: .sleep) { $0 },
+        pair("spinning.adaptive", rounds: 1_000_000, looking, idle: .adaptive) { $0 },
+        pair("spinning.poll", rounds: 1_000_000, looking, idle: .poll) { $0 },
     ]
 
+    private static let looking = [("raw", CRAW_HOP_MAILBOX), ("raw-line", CRAW_HOP_LINE)]
+
     private static func pair(
-        _ name: String, rounds: Int, sleeps: Bool, idle: IdlePolicy,
+        _ name: String, rounds: Int, _ hops: [(name: String, hop: craw_hop)], idle: IdlePolicy,
         cpus: @escaping @Sendable (_ two: [CInt]) -> [CInt]
     ) -> Case {
         Case(
             name: name, operations: rounds, readings: [.cost("ns/round trip")], isPinned: false,
-            subjects: [
-                Subject(name: "raw") { rounds in
+            subjects: hops.map { hop in
+                Subject(name: hop.name) { rounds in
                     let cpus = try cpus(Harness.twoCPUs())
-                    return try rawSample { craw_pingpong(UInt64(rounds), sleeps ? 1 : 0, cpus, $0) }
-                },
-                Subject(name: "linuxevent") { try run($0, idle, cpus(Harness.twoCPUs()).map(Int.init)) },
-            ])
+                    return try rawSample { craw_pingpong(UInt64(rounds), hop.hop, cpus, $0) }
+                }
+            } + [Subject(name: "linuxevent") { try run($0, idle, cpus(Harness.twoCPUs()).map(Int.init)) }])
     }
 
     /// A value of 24 bytes goes to and fro on a channel.

@@ -72,9 +72,13 @@ int craw_queue_all_to_all(enum craw_nodes nodes, uint64_t posts, uint64_t burst,
 
 // MARK: round trips
 
-/// A number that goes to and fro between two threads: they look at a line all the time, or sleep in epoll_wait until
-/// the other writes to their eventfd.
-int craw_pingpong(uint64_t rounds, int sleeps, const int cpus[2], struct craw_result *result);
+enum craw_hop {
+    CRAW_HOP_ASLEEP,   // both sleep in epoll_wait until the other writes to their eventfd
+    CRAW_HOP_MAILBOX,  // both look at their mailbox of one word; what travels is a node
+    CRAW_HOP_LINE,     // both look at a cache line with a number: what the processor can do
+};
+
+int craw_pingpong(uint64_t rounds, enum craw_hop hop, const int cpus[2], struct craw_result *result);
 
 /// A request to the other thread and its answer, `window` of them under way at a time, one CPU each.
 int craw_call(uint64_t calls, uint64_t window, const int cpus[2], struct craw_result *result);
