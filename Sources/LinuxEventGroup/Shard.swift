@@ -271,18 +271,11 @@ public final class Shard {
     @inline(__always)
     private func runValues(_ handler: ChannelHandler, _ node: inout TaskNode, atMost limit: Int) -> Int {
         let first = node
-        var (last, count) = first.batch(atMost: min(limit, Self.rowLimit))
-        let ran = handler.run(self, first.bits, count, core.progress)
-        if ran < count {
-            guard ran > 0 else { return 0 }
-            last = first
-            for _ in 1..<ran { last = TaskNode(bits: last.next) }
-            count = ran
-        }
-        // Only now: see above.
-        node = TaskNode(bits: last.next)
-        nodes.recycle(NodeStock.Run(first: first, last: last, count: count))
-        return count
+        let row = handler.run(self, first.bits, first.rowLength(atMost: min(limit, Self.rowLimit)), core.progress)
+        guard row.ran > 0 else { return 0 }
+        node = TaskNode(bits: row.next)
+        nodes.recycle(NodeStock.Run(first: TaskNode(bits: row.newest), last: first, count: row.ran))
+        return row.ran
     }
 
     /// A task comes that was timed when it was posted. Contract G10.

@@ -21,13 +21,12 @@ public struct Channel<Value: ~Copyable>: Sendable {
         sender = ChannelSender(
             group,
             run: { shard, first, count, progress in
-                var node = first
-                for ran in 0..<count {
-                    guard progress.begin() else { return ran }
-                    handler(shard, Payload<Value>.take(at: ChannelSender.payload(of: node)))
-                    node = ChannelSender.linked(from: node)
+                var row = ValueRow(first: first)
+                while row.ran < count, progress.begin() {
+                    handler(shard, Payload<Value>.take(at: ChannelSender.payload(of: row.next)))
+                    row.advance()
                 }
-                return count
+                return row
             },
             destroy: { payload in _ = Payload<Value>.take(at: payload) })
     }

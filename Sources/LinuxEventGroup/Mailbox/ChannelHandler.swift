@@ -24,21 +24,44 @@ final class ChannelHandler: Sendable {
     ) {
         self.init(
             run: { shard, first, count, progress in
-                var node = first
-                for ran in 0..<count {
-                    guard progress.begin() else { return ran }
-                    run(shard, ChannelSender.payload(of: node))
-                    node = ChannelSender.linked(from: node)
+                var row = ValueRow(first: first)
+                while row.ran < count, progress.begin() {
+                    run(shard, ChannelSender.payload(of: row.next))
+                    row.advance()
                 }
-                return count
+                return row
             }, destroy: destroy)
     }
 }
 
-/// Runs the values of `count` nodes in a row from `first` on, and returns how many it ran: fewer only if tasks are not to
-/// be run any more.
+/// Runs the values of so many nodes in a row.
 @usableFromInline typealias ValueRun =
-    @Sendable (_ shard: Shard, _ first: UInt, _ count: Int, _ progress: TaskProgress) -> Int
+    @Sendable (_ shard: Shard, _ first: UInt, _ count: Int, _ progress: TaskProgress) -> ValueRow
+
+/// Nodes in a row, on the way from the first to the last: those that were run are linked the other way round. So a
+/// sender gets its nodes back in the exact reverse of the order in which it used them, however they are portioned, and
+/// they keep their order in memory: a processor sees through that, and fetches them ahead.
+@usableFromInline struct ValueRow {
+    /// How many were run; in the end all, unless tasks are not to be run any more.
+    @usableFromInline var ran = 0
+    /// The one that was run last, 0 for none.
+    @usableFromInline var newest: UInt = 0
+    /// The one to be run next, or what comes after the row.
+    @usableFromInline var next: UInt
+
+    @inlinable @inline(__always)
+    init(first: UInt) { next = first }
+
+    /// The next one was run. Only now its link is looked at: what it posted to its own shard may hang on it.
+    @inlinable @inline(__always)
+    mutating func advance() {
+        let node = next
+        next = ChannelSender.linked(from: node)
+        ChannelSender.link(node, to: newest)
+        newest = node
+        ran &+= 1
+    }
+}
 
 /// Keeps a group's channel handlers until none of its threads can run one any more.
 ///

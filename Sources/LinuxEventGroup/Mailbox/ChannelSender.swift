@@ -133,6 +133,11 @@
         unsafe UnsafePointer<UInt>(bitPattern: node).unsafelyUnwrapped.pointee
     }
 
+    @inlinable @inline(__always)
+    static func link(_ node: UInt, to other: UInt) {
+        unsafe UnsafeMutablePointer<UInt>(bitPattern: node).unsafelyUnwrapped.pointee = other
+    }
+
     /// Publishes a batch in one step; false if the shard has ended, and then the nodes are still the caller's, linked
     /// as they were.
     @usableFromInline func publish(newest: UInt, oldest: UInt, to index: Int) -> Bool {

@@ -88,12 +88,12 @@ public typealias ShardTask = (_ shard: Shard) -> Void
     @inline(__always)
     func moveTask() -> ShardTask { unsafe taskPlace.move().run }
 
-    /// How the nodes that begin here go together: values of one channel, marked alike and of one home, in a row. A timed
+    /// How many nodes go together from here on: values of one channel, marked alike and of one home, in a row. A timed
     /// one stands alone.
     @inline(__always)
-    func batch(atMost limit: Int) -> (last: TaskNode, count: Int) {
+    func rowLength(atMost limit: Int) -> Int {
         let kind = unsafe pointer.pointee.handler
-        guard kind & Marks.timed.rawValue == 0 else { return (self, 1) }
+        guard kind & Marks.timed.rawValue == 0 else { return 1 }
         var last = self
         var count = 1
         while count < limit {
@@ -106,7 +106,7 @@ public typealias ShardTask = (_ shard: Shard) -> Void
             last = node
             count &+= 1
         }
-        return (last, count)
+        return count
     }
 
     /// What runs the value; nil where the node holds a closure.
