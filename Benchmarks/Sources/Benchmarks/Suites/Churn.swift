@@ -63,24 +63,36 @@ enum ChurnSuite: Suite {
         }
     }
 
-    private static func pause(_ operations: Int) throws -> Sample {
-        try measure(operations, counter: 0, begin: ignore) { loop, descriptors, number in
-            for descriptor in descriptors {
-                guard let watcher = loop.watcher(of: descriptor) else { throw Missing() }
-                if number & 1 == 0 { try watcher.disableRead() } else { try watcher.enableRead() }
+    /// In a turn, as a callback would; `count` watchers.
+    private static func change(
+        _ operations: Int, _ body: @escaping (_ watcher: Watcher, _ round: Int) throws -> Void
+    ) throws -> Sample {
+        var failure: (any Error)?
+        let sample = try measure(operations, counter: 0, begin: ignore) { loop, descriptors, round in
+            loop.defer { loop in
+                do {
+                    for descriptor in descriptors {
+                        guard let watcher = loop.watcher(of: descriptor) else { throw Missing() }
+                        try body(watcher, round)
+                    }
+                } catch { failure = error }
             }
             try loop.runOnce(timeout: .zero)
+        }
+        if let failure { throw failure }
+        return sample
+    }
+
+    private static func pause(_ operations: Int) throws -> Sample {
+        try change(operations) { watcher, round in
+            if round & 1 == 0 { try watcher.disableRead() } else { try watcher.enableRead() }
         }
     }
 
     private static func undone(_ operations: Int) throws -> Sample {
-        try measure(operations, counter: 0, begin: ignore) { loop, descriptors, _ in
-            for descriptor in descriptors {
-                guard let watcher = loop.watcher(of: descriptor) else { throw Missing() }
-                try watcher.disableRead()
-                try watcher.enableRead()
-            }
-            try loop.runOnce(timeout: .zero)
+        try change(operations) { watcher, _ in
+            try watcher.disableRead()
+            try watcher.enableRead()
         }
     }
 

@@ -33,20 +33,19 @@ enum ScaleSuite: Suite {
             threads: shards, placement: .listed(Harness.allowedCPUs().prefix(shards).map(Int.init)))
         let finished = try check("eventfd", craw_semaphore())
         defer { close(finished) }
-        let rings = try (0..<shards).map { _ in try Ring(pipes: 100, limit: events / shards) }
-        defer { for ring in rings { ring.close() } }
-        for (index, ring) in rings.enumerated() {
-            group.post(to: index) { shard in ring.begin(on: shard.loop, finished: finished) }
-        }
+        let rings = try (0..<shards).map { _ in try Ring(pipes: 100, limit: events / shards, finished: finished) }
+        defer { for ring in rings { ring.free() } }
+        for (index, ring) in rings.enumerated() { group.post(to: index) { shard in ring.begin(on: shard.loop) } }
         for _ in 0..<shards {
             var count: UInt64 = 0
             while read(finished, &count, 8) != 8 {}
         }
         guard try group.stop(deadline: .seconds(5)).isComplete else { throw Failure.stop }
-        guard rings.allSatisfy({ $0.failure == nil }) else { throw Failure.watch }
+        let states = rings.map { $0.state.pointee }
+        guard states.allSatisfy({ !$0.hasFailed }) else { throw Failure.watch }
         return Sample(
-            operations: UInt64(rings.reduce(0) { $0 + $1.callbacks }),
-            nanoseconds: rings.reduce(0) { max($0, $1.end - $1.start) })
+            operations: UInt64(states.reduce(0) { $0 + $1.callbacks }),
+            nanoseconds: states.reduce(0) { max($0, $1.end - $1.start) })
     }
 
     private enum Failure: Error {
@@ -54,64 +53,72 @@ enum ScaleSuite: Suite {
         case watch
     }
 
-    /// One shard's; the thread that made it reads it once the shard has ended.
-    private final class Ring: @unchecked Sendable {
-        private let pipes: [(read: CInt, write: CInt)]
-        private let limit: Int
-        private(set) var callbacks = 0
-        private(set) var start: UInt64 = 0
-        private(set) var end: UInt64 = 0
-        private(set) var failure: (any Error)?
+    /// One shard's; the thread that made it reads it once the shard has ended. A pointer, which closures capture
+    /// without counting a reference.
+    private struct Ring: @unchecked Sendable {
+        struct State {
+            let pipes: [(read: CInt, write: CInt)]
+            let limit: Int
+            let finished: CInt
+            var callbacks = 0
+            var start: UInt64 = 0
+            var end: UInt64 = 0
+            var hasFailed = false
+        }
 
-        init(pipes count: Int, limit: Int) throws {
-            self.limit = limit
-            pipes = try (0..<count).map { _ in
+        let state: UnsafeMutablePointer<State>
+
+        init(pipes count: Int, limit: Int, finished: CInt) throws {
+            let pipes = try (0..<count).map { _ in
                 var ends: [CInt] = [0, 0]
                 try check("pipe2", craw_pipe(&ends))
-                return (ends[0], ends[1])
+                return (read: ends[0], write: ends[1])
             }
+            state = Apart.allocate(1)
+            state.initialize(to: State(pipes: pipes, limit: limit, finished: finished))
         }
 
-        func close() {
-            for pipe in pipes {
-                _ = Glibc.close(pipe.read)
-                _ = Glibc.close(pipe.write)
+        func free() {
+            for pipe in state.pointee.pipes {
+                close(pipe.read)
+                close(pipe.write)
             }
+            state.deinitialize(count: 1)
+            state.deallocate()
         }
 
-        func begin(on loop: Loop, finished: CInt) {
-            do {
-                for (index, pipe) in pipes.enumerated() {
-                    try watch(loop, pipe.read, next: pipes[(index + 1) % pipes.count].write, finished)
+        func begin(on loop: Loop) {
+            let pipes = state.pointee.pipes
+            for (index, pipe) in pipes.enumerated() {
+                guard (try? watch(loop, pipe.read, next: pipes[(index + 1) % pipes.count].write)) != nil else {
+                    state.pointee.hasFailed = true
+                    return signal()
                 }
-            } catch {
-                failure = error
-                signal(finished)
             }
             for token in 0..<10 {
                 var byte: UInt8 = 0x74
                 _ = write(pipes[token * (pipes.count / 10)].write, &byte, 1)
             }
-            start = craw_now()
+            state.pointee.start = craw_now()
         }
 
-        private func watch(_ loop: Loop, _ descriptor: CInt, next: CInt, _ finished: CInt) throws {
+        private func watch(_ loop: Loop, _ descriptor: CInt, next: CInt) throws {
             try loop.watch(
                 descriptor,
-                read: { [unowned self] _, descriptor, watcher in
+                read: { _, descriptor, watcher in
                     var byte: UInt8 = 0
-                    guard callbacks < limit else { return _ = watcher.cancel() }
-                    guard Glibc.read(descriptor, &byte, 1) == 1, write(next, &byte, 1) == 1 else { return }
-                    callbacks += 1
-                    guard callbacks == limit else { return }
-                    end = craw_now()
-                    signal(finished)
+                    guard state.pointee.callbacks < state.pointee.limit else { return _ = watcher.cancel() }
+                    guard read(descriptor, &byte, 1) == 1, write(next, &byte, 1) == 1 else { return }
+                    state.pointee.callbacks += 1
+                    guard state.pointee.callbacks == state.pointee.limit else { return }
+                    state.pointee.end = craw_now()
+                    signal()
                 })
         }
 
-        private func signal(_ finished: CInt) {
+        private func signal() {
             var one: UInt64 = 1
-            _ = write(finished, &one, 8)
+            _ = write(state.pointee.finished, &one, 8)
         }
     }
 }
