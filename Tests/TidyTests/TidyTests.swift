@@ -90,6 +90,7 @@ struct TidyTests {
         "LinuxEventGroup/Mailbox/Payload",
         "LinuxEventGroup/Mailbox/TaskChain",
         "LinuxEventGroup/Mailbox/TaskNode",
+        "LinuxEventGroup/Mailbox/TaskProgress",
         "LinuxEventGroup/Mailbox/ThreadCache",
         "LinuxEventGroup/Placement/Affinity",
         "LinuxEventGroup/Placement/Memory",

@@ -48,8 +48,8 @@
     @usableFromInline static var closed: UInt { 1 }
     @usableFromInline static var sent: UInt { 2 }
 
-    /// All of a send in one step, for a value of three words. They are the node's if this returns `sent`, and else still
-    /// the caller's.
+    /// All of a send in one step, for a value of three words. They are the node's if this returns `sent`, and else
+    /// still the caller's.
     @usableFromInline func send(_ first: UInt64, _ second: UInt64, _ third: UInt64, to index: Int) -> UInt {
         cores.withCore(index) { core in
             guard let node = core.nodeForOthers() else { return sendSlowly(first, second, third, on: core) }

@@ -113,8 +113,8 @@ typealias TaskChain = NodeChain<TaskNode>
         return node
     }
 
-    // A pass over the chain leaves its nodes linked while it runs them, and takes them out at its end. `progress` counts
-    // them down one by one.
+    // A pass over the chain leaves its nodes linked while it runs them, and takes them out at its end. They are counted
+    // down one by one, in `progress`.
 
     var first: TaskNode { unsafe TaskNode(bits: ends.pointee.first) }
 

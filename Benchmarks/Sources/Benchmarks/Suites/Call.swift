@@ -5,8 +5,9 @@ import LinuxEventGroup
 enum CallSuite: Suite {
     static let name = "call"
     static let abstract = """
-        What does a request with an answer cost between two shards? 1,024 calls are under way at a time, and each answer \
-        asks for the next. raw sends one node to and fro; linuxevent's call has a block, a result, and a reply closure.
+        What does a request with an answer cost between two shards? 1,024 calls are under way at a time, and each \
+        answer asks for the next. raw sends one node to and fro; linuxevent's call has a block, a result, and a \
+        reply closure.
         """
 
     static let cases = [

@@ -6,8 +6,8 @@ enum ChurnSuite: Suite {
     static let name = "churn"
     static let abstract = """
         What does it cost to begin, change and end interest? watch: 100 eventfds watched, a turn, unwatched, a turn. \
-        pause: the interest of 100 watchers taken away in one turn and given back in the next. undone: both in the same \
-        turn. oneshot: 100 ready descriptors armed again in each callback.
+        pause: the interest of 100 watchers taken away in one turn and given back in the next. undone: both in the \
+        same turn. oneshot: 100 ready descriptors armed again in each callback.
         """
 
     static let cases = [

@@ -5,9 +5,9 @@ import LinuxEvent
 enum DispatchSuite: Suite {
     static let name = "dispatch"
     static let abstract = """
-        What does the loop add between epoll_wait and the user's code? ring: 100 tokens among 1,000 pipes, one byte read \
-        and written in each callback. level: 100 eventfds that are always readable, dispatch alone. single: one such \
-        eventfd, so one event a turn.
+        What does the loop add between epoll_wait and the user's code? ring: 100 tokens among 1,000 pipes, one byte \
+        read and written in each callback. level: 100 eventfds that are always readable, dispatch alone. single: one \
+        such eventfd, so one event a turn.
         """
 
     static let cases = [

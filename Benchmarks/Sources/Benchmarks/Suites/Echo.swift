@@ -6,8 +6,8 @@ enum EchoSuite: Suite {
     static let name = "echo"
     static let abstract = """
         What does a TCP server cost? Messages of 64 bytes come back to a load generator in C on the other CPU, which \
-        checks every byte: 64 or 1,000 connections (k), 1 or 16 messages under way on each (p). cpu: the server's CPU \
-        time per request, which says more than the rate where the load generator is as busy as the server.
+        checks every byte: 64 or 1,000 connections (k), 1 or 16 messages under way on each (p). cpu: the server's \
+        CPU time per request, which says more than the rate where the load generator is as busy as the server.
         """
 
     static let cases = [
@@ -103,8 +103,8 @@ private func echoOnce(_ descriptor: CInt, _ buffer: UnsafeMutableRawBufferPointe
 enum TurnSuite: Suite {
     static let name = "turn"
     static let abstract = """
-        What does a turn cost with 1, 8 or 64 ready connections? One thread writes to the far ends of that many socket \
-        pairs, runs the loop until it has echoed all, and reads the answers: nothing depends on a second CPU.
+        What does a turn cost with 1, 8 or 64 ready connections? One thread writes to the far ends of that many \
+        socket pairs, runs the loop until it has echoed all, and reads the answers: nothing depends on a second CPU.
         """
 
     static let cases = [1, 8, 64].map { pairs in

@@ -5,8 +5,8 @@ import LinuxEvent
 enum MemorySuite: Suite {
     static let name = "memory"
     static let abstract = """
-        How many bytes does an idle watcher or a timer hold? The growth of the process, malloc's part included, divided \
-        by their number; the kernel's own part is not in it.
+        How many bytes does an idle watcher or a timer hold? The growth of the process, malloc's part included, \
+        divided by their number; the kernel's own part is not in it.
         """
 
     static let cases = [

@@ -5,10 +5,10 @@ import LinuxEventGroup
 enum PingPongSuite: Suite {
     static let name = "pingpong"
     static let abstract = """
-        How long does it take to get an answer from another thread? asleep: both sleep until the other wakes them, on \
-        one CPU or on two. spinning: both look at their mailbox. raw hands a number to and fro by eventfd and epoll, or one \
-        node through mailboxes; raw-line is a number in a cache line, which is what the processor can do; linuxevent sends \
-        a value of 24 bytes on a channel.
+        How long does it take to get an answer from another thread? asleep: both sleep until the other wakes them, \
+        on one CPU or on two. spinning: both look at their mailbox. raw hands a number to and fro by eventfd and \
+        epoll, or one node through mailboxes; raw-line is a number in a cache line, which is what the processor can \
+        do; linuxevent sends a value of 24 bytes on a channel.
         """
 
     static let cases = [

@@ -5,9 +5,10 @@ import LinuxEventGroup
 enum PostSuite: Suite {
     static let name = "post"
     static let abstract = """
-        What does a post from one thread to another cost? closure: tasks that capture; raw allocates a node per task, \
-        raw-recycled takes its nodes from a pool. channel: values of 24 bytes; raw takes its nodes from a pool. 1to1: one \
-        shard to another; 4to1: four to one; alltoall: two to each other, 64 a turn. batch16: 16 published at once.
+        What does a post from one thread to another cost? closure: tasks that capture; raw allocates a node per \
+        task, raw-recycled takes its nodes from a pool. channel: values of 24 bytes; raw takes its nodes from a \
+        pool. 1to1: one shard to another; 4to1: four to one; alltoall: two to each other, 64 a turn. batch16: 16 \
+        published at once.
         """
 
     static let cases = [

@@ -6,8 +6,8 @@ import LinuxEventGroup
 enum ScaleSuite: Suite {
     static let name = "scale"
     static let abstract = """
-        Do shards hold each other up? A token ring of 100 pipes and 10 tokens on each of 1, 2, … shards, up to one per \
-        CPU; raw runs a loop in C on each of as many threads.
+        Do shards hold each other up? A token ring of 100 pipes and 10 tokens on each of 1, 2, … shards, up to one \
+        per CPU; raw runs a loop in C on each of as many threads.
         """
 
     static let cases: [Case] = sizes.map { threads in

@@ -6,10 +6,10 @@ enum TimersSuite: Suite {
     static let name = "timers"
     static let abstract = """
         What does a timer cost? cancel: 1 k or 1 M are scheduled 1 to 60 s ahead, and cancelled in the order of \
-        scheduling; shuffled: in a random one. reset: a random one of 10 k or 1 M is scheduled anew. fire: timers spread \
-        over a second, per second of CPU time. raw is a heap that is exact to the nanosecond as ours are, raw-wheel a \
-        wheel with ticks of 1 ms; raw-slack lets the kernel lengthen each wait by up to 50 us, as it does unasked for all \
-        that wait by epoll's timeout.
+        scheduling; shuffled: in a random one. reset: a random one of 10 k or 1 M is scheduled anew. fire: timers \
+        spread over a second, per second of CPU time. raw is a heap that is exact to the nanosecond as ours are, \
+        raw-wheel a wheel with ticks of 1 ms; raw-slack lets the kernel lengthen each wait by up to 50 us, as it \
+        does unasked for all that wait by epoll's timeout.
         """
 
     static let cases = [

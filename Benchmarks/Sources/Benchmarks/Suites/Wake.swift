@@ -5,8 +5,9 @@ import LinuxEventGroup
 enum WakeSuite: Suite {
     static let name = "wake"
     static let abstract = """
-        How long until a sleeping shard runs what was posted, and how many posts ring? latency: a post every 60 us from \
-        another CPU to a shard that sleeps. burst: bursts of 1,000 posts, each when the one before has been run.
+        How long until a sleeping shard runs what was posted, and how many posts ring? latency: a post every 60 us \
+        from another CPU to a shard that sleeps. burst: bursts of 1,000 posts, each when the one before has been \
+        run.
         """
 
     static let cases = [

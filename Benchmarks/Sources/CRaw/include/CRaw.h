@@ -105,8 +105,8 @@ enum craw_timer_order { CRAW_TIMERS_IN_ORDER, CRAW_TIMERS_SHUFFLED };
 /// A heap by deadline with the place kept in the timer; ticks of 1 ns.
 int craw_heap_cancel(uint64_t live, uint64_t pairs, enum craw_timer_order order, struct craw_result *result);
 int craw_heap_reset(uint64_t live, uint64_t resets, struct craw_result *result);
-/// All fire within a second; nanoseconds is the thread's CPU time. `slack`: by how many ns the kernel may lengthen a wait;
-/// 0 is its default, 50 us, which lets a loop that waits by epoll's timeout serve many timers at once.
+/// All fire within a second; nanoseconds is the thread's CPU time. `slack`: by how many ns the kernel may lengthen a
+/// wait; 0 is its default, 50 us, which lets a loop that waits by epoll's timeout serve many timers at once.
 int craw_heap_fire(uint64_t timers, unsigned long slack, struct craw_result *result);
 /// A wheel of 6 levels of 64 slots; ticks of 1 ms.
 int craw_wheel_cancel(uint64_t live, uint64_t pairs, enum craw_timer_order order, struct craw_result *result);
