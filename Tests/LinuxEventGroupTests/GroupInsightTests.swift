@@ -32,6 +32,32 @@ extension LinuxEventGroupSuite {
             }
         }
 
+        @Test("G10 M5 values of several senders that lie in one row are counted for each, and their nodes go to each")
+        func rows() throws {
+            try withGroup(threads: 3) { group in
+                let ran = Tally()
+                let channel = group.channel(of: Int.self) { _, _ in ran.add() }
+                for round in 1...50 {
+                    let hold = Hold()
+                    group.post(to: 0) { _ in hold.hold() }
+                    #expect(hold.waitUntilHeld())
+                    for number in 0..<90 {
+                        let sent = Flag()
+                        group.post(to: 1 + number % 2) { _ in
+                            channel.send(number, to: 0)
+                            sent.set()
+                        }
+                        #expect(eventually { sent.isSet })
+                    }
+                    hold.letGo()
+                    #expect(eventually { ran.value == round * 90 })
+                }
+                // Each round: 45 from either, and the one that holds the shard from elsewhere.
+                let expected: [UInt64] = [0, 45 * 50, 45 * 50, 50]
+                #expect(eventually { group.traffic.map { $0[0] } == expected }, "\(group.traffic)")
+            }
+        }
+
         @Test("G10 how long posts take is known of some: neither less than they took, nor of none")
         func hopLatency() throws {
             try withGroup { group in

@@ -399,6 +399,39 @@ extension LinuxEventGroupSuite {
             #expect(deaths.elsewhere(than: home) == 0)
         }
 
+        @Test("G9 M5 of a row of values in which one is stuck, what comes after it counts as held and does not run")
+        func stuckInARow() throws {
+            let ran = Tally()
+            let deaths = Deaths()
+            var home: UInt = 0
+            try expectNothingLeft {
+                let group = try LoopGroup(threads: 1, name: Tested.name)
+                home = group.thread(of: 0)
+                let first = Hold()
+                let second = Hold()
+                let channel = group.channel(of: Mortal.self) { _, mortal in
+                    mortal.touch()
+                    ran.add()
+                    if ran.value == 5 { second.hold() }
+                }
+                group.post(to: 0) { _ in first.hold() }
+                #expect(first.waitUntilHeld())
+                // All of these are one row.
+                for _ in 0..<10 { channel.send(Mortal(deaths), to: 0) }
+                first.letGo()
+                #expect(second.waitUntilHeld())
+                for _ in 0..<3 { channel.send(Mortal(deaths), to: 0) }
+                let report = try group.stop(deadline: .milliseconds(50))
+                #expect(report.shards[0].stage == .running)
+                #expect(report.shards[0].tasksAbandoned == 8)
+                second.letGo()
+                _ = try group.wait()
+            }
+            #expect(ran.value == 5)
+            #expect(deaths.count == 13)
+            #expect(deaths.elsewhere(than: home) == 0)
+        }
+
         @Test("G9 a shard that is stuck while it runs its last tasks is named with that stage")
         func stuckWhileDraining() throws {
             let ran = Tally()

@@ -1,4 +1,3 @@
-internal import LinuxEvent
 public import Synchronization
 
 /// What a shard does before each of its tasks: it looks whether tasks are to be run at all, and says how many are left,
@@ -7,22 +6,19 @@ public import Synchronization
 /// Two words in memory of their own, so that a run of values can do it in the user's module, in a loop with the
 /// handler, for a few instructions. All is relaxed: each word stands for itself, and orders nothing.
 @safe @usableFromInline struct TaskProgress: Sendable {
-    /// Of two pairs of cache lines: the shard writes to the first per task, and others to the second, once.
-    private let address: UInt
+    // Each alone on its cache lines: the shard writes to the first per task, others to the second, once.
+    @usableFromInline let waitingBits: UInt
+    @usableFromInline let abandonedBits: UInt
 
     init() {
         let memory = UnsafeMutableRawPointer.allocate(byteCount: 256, alignment: 128)
         unsafe memory.bindMemory(to: Atomic<Int>.self, capacity: 1).initialize(to: Atomic(0))
         unsafe (memory + 128).bindMemory(to: Atomic<Bool>.self, capacity: 1).initialize(to: Atomic(false))
-        address = UInt(bitPattern: memory)
-        waitingBits = address
-        abandonedBits = address + 128
+        waitingBits = UInt(bitPattern: memory)
+        abandonedBits = waitingBits + 128
     }
 
-    func free() { unsafe UnsafeMutableRawPointer(bitPattern: address)?.deallocate() }
-
-    @usableFromInline let waitingBits: UInt
-    @usableFromInline let abandonedBits: UInt
+    func free() { unsafe UnsafeMutableRawPointer(bitPattern: waitingBits)?.deallocate() }
 
     /// How many tasks were taken and have not begun.
     @inlinable
