@@ -32,7 +32,7 @@ final class ShardCore: Sendable {
     private let stage = Atomic<UInt8>(StopStage.running.rawValue)
     /// Before each task. Contract G9.
     let progress = TaskProgress()
-    private let ending = Ending<Atomic<UInt>, TaskNode, Locked<Orphans>>()
+    private let ending: Ending<TaskProgress, TaskNode, Locked<Orphans>>
     let tasksAbandoned = Atomic<UInt64>(0)
     /// Tasks run after the shard had noticed that it shall stop; and what it still watched then.
     let tasksDrained = Atomic<UInt64>(0)
@@ -50,6 +50,7 @@ final class ShardCore: Sendable {
         traffic = CounterRow(count + 1)
         calls = CallCounts(count)
         isWatched = launch.watchdog != nil
+        ending = Ending(progress)
     }
 
     deinit { progress.free() }
@@ -99,20 +100,15 @@ final class ShardCore: Sendable {
     enum Reservation { case node(TaskNode, TaskNode.Marks), full, closed }
 
     /// What most posts need, and no more: an unbounded mailbox, and a node at hand. Nil where it takes more than that.
+    ///
+    /// - Parameter pushing: nil too on this shard itself, whose own posts take another way than the mailbox's word.
     @inline(__always)
-    func nodeAtHand() -> TaskNode? {
-        if attention.load(ordering: .relaxed) != 0 || credits.isBounded { return nil }
-        guard let sender = unsafe Shard.currentUnmanaged else { return ThreadCache.takeAtHand(from: outside) }
-        return unsafe sender._withUnsafeGuaranteedRef { $0.core.outside === outside ? $0.nodes.takeAtHand() : nil }
-    }
-
-    /// As `nodeAtHand`, and not on this shard itself, whose own posts take another way: so the node may be pushed.
-    @inline(__always)
-    func nodeForOthers() -> TaskNode? {
+    func nodeAtHand(pushing: Bool = false) -> TaskNode? {
         if attention.load(ordering: .relaxed) != 0 || credits.isBounded { return nil }
         guard let sender = unsafe Shard.currentUnmanaged else { return ThreadCache.takeAtHand(from: outside) }
         return unsafe sender._withUnsafeGuaranteedRef { sender in
-            sender.core.outside === outside && sender.core !== self ? sender.nodes.takeAtHand() : nil
+            if sender.core.outside !== outside || pushing && sender.core === self { return nil }
+            return sender.nodes.takeAtHand()
         }
     }
 
@@ -124,6 +120,28 @@ final class ShardCore: Sendable {
         case .spilled: .node(takeNode(), Self.spilledMarks)
         case .full: .full
         case .closed: .closed
+        }
+    }
+
+    /// A node for one value, marked with what runs it; or why there is none.
+    enum Admitted { case node(TaskNode), full, closed }
+
+    @inline(__always)
+    func admit(for handler: UInt) -> Admitted {
+        guard let node = nodeAtHand() else { return reserve(for: handler) }
+        node.mark(handler: handler, [])
+        return .node(node)
+    }
+
+    /// As `admit`, without a look at what is at hand.
+    @inline(never)
+    func reserve(for handler: UInt) -> Admitted {
+        switch reserve() {
+        case .full: return .full
+        case .closed: return .closed
+        case .node(let node, let marks):
+            node.mark(handler: handler, marks)
+            return .node(node)
         }
     }
 
@@ -237,15 +255,11 @@ final class ShardCore: Sendable {
     /// Tasks are not run any more, only destroyed.
     var isAbandoned: Bool { progress.isAbandoned }
 
-    func abandonTasks() {
-        progress.abandon()
-        ending.abandonTasks()
-    }
+    func abandonTasks() { progress.abandon() }
 
     /// Closes the box of a shard that missed the deadline. Contract G9.
     func abandon() {
         ending.abandon(mailbox) { count in
-            progress.abandon()
             tasksAbandoned.store(UInt64(count + progress.waiting), ordering: .relaxed)
         }
     }

@@ -360,47 +360,24 @@ extension LinuxEventGroupSuite {
 
         @Test("G9 of a batch in which a task is stuck, what comes after it counts as held and does not run")
         func stuckInABatch() throws {
-            let ran = Tally()
-            let deaths = Deaths()
-            var home: UInt = 0
-            try expectNothingLeft {
-                let group = try LoopGroup(threads: 1, name: Tested.name)
-                home = group.thread(of: 0)
-                let first = Hold()
-                let second = Hold()
-                group.post(to: 0) { _ in first.hold() }
-                #expect(first.waitUntilHeld())
-                // All of these are taken at once when the first is through.
-                for number in 0..<10 {
-                    let mortal = Mortal(deaths)
-                    group.post(to: 0) { _ in
-                        mortal.touch()
-                        ran.add()
-                        if number == 4 { second.hold() }
-                    }
-                }
-                first.letGo()
-                #expect(second.waitUntilHeld())
-                for _ in 0..<3 {
-                    let mortal = Mortal(deaths)
-                    group.post(to: 0) { _ in
-                        mortal.touch()
-                        ran.add()
-                    }
-                }
-                let report = try group.stop(deadline: .milliseconds(50))
-                #expect(report.shards[0].stage == .running)
-                #expect(report.shards[0].tasksAbandoned == 8)
-                second.letGo()
-                _ = try group.wait()
+            try stuckMidway { group, work in
+                { mortal in group.post(to: 0) { _ in work(mortal) } }
             }
-            #expect(ran.value == 5)
-            #expect(deaths.count == 13)
-            #expect(deaths.elsewhere(than: home) == 0)
         }
 
         @Test("G9 M5 of a row of values in which one is stuck, what comes after it counts as held and does not run")
         func stuckInARow() throws {
+            try stuckMidway { group, work in
+                let channel = group.channel(of: Mortal.self) { _, mortal in work(mortal) }
+                return { mortal in channel.send(mortal, to: 0) }
+            }
+        }
+
+        /// Ten are taken at once, and the fifth of them does not return before the stop's deadline. `sender` makes what
+        /// sends one that does the work it is given.
+        private func stuckMidway(
+            _ sender: (_ group: LoopGroup, _ work: @escaping @Sendable (Mortal) -> Void) -> (Mortal) -> Void
+        ) throws {
             let ran = Tally()
             let deaths = Deaths()
             var home: UInt = 0
@@ -409,18 +386,18 @@ extension LinuxEventGroupSuite {
                 home = group.thread(of: 0)
                 let first = Hold()
                 let second = Hold()
-                let channel = group.channel(of: Mortal.self) { _, mortal in
+                let send = sender(group) { mortal in
                     mortal.touch()
                     ran.add()
                     if ran.value == 5 { second.hold() }
                 }
                 group.post(to: 0) { _ in first.hold() }
                 #expect(first.waitUntilHeld())
-                // All of these are one row.
-                for _ in 0..<10 { channel.send(Mortal(deaths), to: 0) }
+                // All of these are taken at once when the first is through.
+                for _ in 0..<10 { send(Mortal(deaths)) }
                 first.letGo()
                 #expect(second.waitUntilHeld())
-                for _ in 0..<3 { channel.send(Mortal(deaths), to: 0) }
+                for _ in 0..<3 { send(Mortal(deaths)) }
                 let report = try group.stop(deadline: .milliseconds(50))
                 #expect(report.shards[0].stage == .running)
                 #expect(report.shards[0].tasksAbandoned == 8)

@@ -83,23 +83,15 @@ internal import Synchronization
     }
 
     private func send(_ trip: Unmanaged<OpenCall>, to target: ShardCore, _ kinds: CallNodes) -> CallError? {
-        let node: TaskNode
-        if let atHand = target.nodeAtHand() {
-            node = atHand
-            node.mark(handler: kinds.request, [])
-        } else {
-            switch target.reserve() {
-            case .full: return .full
-            case .closed: return .closed
-            case .node(let reserved, let marks):
-                node = reserved
-                node.mark(handler: kinds.request, marks)
-            }
+        switch target.admit(for: kinds.request) {
+        case .full: return .full
+        case .closed: return .closed
+        case .node(let node):
+            unsafe CallNodes.store(trip, at: node.payload)
+            if target.publish(node) { return nil }
+            target.takeBack(node)
+            return .closed
         }
-        unsafe CallNodes.store(trip, at: node.payload)
-        if target.publish(node) { return nil }
-        target.takeBack(node)
-        return .closed
     }
 
     func cancel() -> Bool {

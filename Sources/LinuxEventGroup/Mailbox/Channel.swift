@@ -21,12 +21,7 @@ public struct Channel<Value: ~Copyable>: Sendable {
         sender = ChannelSender(
             group,
             run: { shard, first, count, progress in
-                var row = ValueRow(first: first)
-                while row.ran < count, progress.begin() {
-                    handler(shard, Payload<Value>.take(at: ChannelSender.payload(of: row.next)))
-                    row.advance()
-                }
-                return row
+                ValueRow.run(from: first, atMost: count, progress) { handler(shard, Payload<Value>.take(at: $0)) }
             },
             destroy: { payload in _ = Payload<Value>.take(at: payload) })
     }

@@ -24,12 +24,7 @@ final class ChannelHandler: Sendable {
     ) {
         self.init(
             run: { shard, first, count, progress in
-                var row = ValueRow(first: first)
-                while row.ran < count, progress.begin() {
-                    run(shard, ChannelSender.payload(of: row.next))
-                    row.advance()
-                }
-                return row
+                ValueRow.run(from: first, atMost: count, progress) { run(shard, $0) }
             }, destroy: destroy)
     }
 }
@@ -52,14 +47,22 @@ final class ChannelHandler: Sendable {
     @inlinable @inline(__always)
     init(first: UInt) { next = first }
 
-    /// The next one was run. Only now its link is looked at: what it posted to its own shard may hang on it.
+    /// Runs what lies in the nodes, one by one.
     @inlinable @inline(__always)
-    mutating func advance() {
-        let node = next
-        next = ChannelSender.linked(from: node)
-        ChannelSender.link(node, to: newest)
-        newest = node
-        ran &+= 1
+    static func run(
+        from first: UInt, atMost count: Int, _ progress: TaskProgress, _ body: (_ payload: UInt) -> Void
+    ) -> ValueRow {
+        var row = ValueRow(first: first)
+        while row.ran < count, progress.begin() {
+            let node = row.next
+            body(ChannelSender.payload(of: node))
+            // Only now its link is looked at: what it posted to its own shard may hang on it.
+            row.next = ChannelSender.linked(from: node)
+            ChannelSender.link(node, to: row.newest)
+            row.newest = node
+            row.ran &+= 1
+        }
+        return row
     }
 }
 

@@ -20,20 +20,11 @@
     /// A node to fill, by its bits; or why there is none.
     @usableFromInline func admit(to index: Int) -> UInt {
         cores.withCore(index) { core in
-            guard let node = core.nodeAtHand() else { return reserve(on: core) }
-            node.mark(handler: handler, [])
-            return node.bits
-        }
-    }
-
-    @inline(never)
-    private func reserve(on core: ShardCore) -> UInt {
-        switch core.reserve() {
-        case .full: return Self.full
-        case .closed: return Self.closed
-        case .node(let node, let marks):
-            node.mark(handler: handler, marks)
-            return node.bits
+            switch core.admit(for: handler) {
+            case .node(let node): node.bits
+            case .full: Self.full
+            case .closed: Self.closed
+            }
         }
     }
 
@@ -52,7 +43,7 @@
     /// still the caller's.
     @usableFromInline func send(_ first: UInt64, _ second: UInt64, _ third: UInt64, to index: Int) -> UInt {
         cores.withCore(index) { core in
-            guard let node = core.nodeForOthers() else { return sendSlowly(first, second, third, on: core) }
+            guard let node = core.nodeAtHand(pushing: true) else { return sendSlowly(first, second, third, on: core) }
             node.mark(handler: handler, [])
             node.fill(first, second, third)
             switch core.mailbox.push(node) {
@@ -71,11 +62,13 @@
 
     @inline(never)
     private func sendSlowly(_ first: UInt64, _ second: UInt64, _ third: UInt64, on core: ShardCore) -> UInt {
-        let bits = reserve(on: core)
-        if bits == Self.full || bits == Self.closed { return bits }
-        let node = TaskNode(bits: bits)
-        node.fill(first, second, third)
-        return core.publish(node) ? Self.sent : refused(node, by: core)
+        switch core.reserve(for: handler) {
+        case .full: return Self.full
+        case .closed: return Self.closed
+        case .node(let node):
+            node.fill(first, second, third)
+            return core.publish(node) ? Self.sent : refused(node, by: core)
+        }
     }
 
     @inline(never)

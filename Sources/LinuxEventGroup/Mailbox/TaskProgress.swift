@@ -20,33 +20,29 @@ public import Synchronization
 
     func free() { unsafe UnsafeMutableRawPointer(bitPattern: waitingBits)?.deallocate() }
 
+    @inlinable @inline(__always)
+    var waitingWord: UnsafePointer<Atomic<Int>> { unsafe UnsafePointer(bitPattern: waitingBits).unsafelyUnwrapped }
+
+    @inlinable @inline(__always)
+    var abandonedWord: UnsafePointer<Atomic<Bool>> {
+        unsafe UnsafePointer(bitPattern: abandonedBits).unsafelyUnwrapped
+    }
+
     /// How many tasks were taken and have not begun.
     @inlinable
     var waiting: Int {
-        @inline(__always) get {
-            unsafe UnsafePointer<Atomic<Int>>(bitPattern: waitingBits).unsafelyUnwrapped.pointee.load(
-                ordering: .relaxed)
-        }
+        @inline(__always) get { unsafe waitingWord.pointee.load(ordering: .relaxed) }
         // By its one writer, the shard.
-        @inline(__always) nonmutating set {
-            unsafe UnsafePointer<Atomic<Int>>(bitPattern: waitingBits).unsafelyUnwrapped.pointee.store(
-                newValue, ordering: .relaxed)
-        }
+        @inline(__always) nonmutating set { unsafe waitingWord.pointee.store(newValue, ordering: .relaxed) }
     }
 
     /// Tasks are not run any more, only destroyed. Looked at until it is seen.
     @inlinable
     var isAbandoned: Bool {
-        @inline(__always) get {
-            unsafe UnsafePointer<Atomic<Bool>>(bitPattern: abandonedBits).unsafelyUnwrapped.pointee.load(
-                ordering: .relaxed)
-        }
+        @inline(__always) get { unsafe abandonedWord.pointee.load(ordering: .relaxed) }
     }
 
-    func abandon() {
-        unsafe UnsafePointer<Atomic<Bool>>(bitPattern: abandonedBits).unsafelyUnwrapped.pointee.store(
-            true, ordering: .relaxed)
-    }
+    func abandon() { unsafe abandonedWord.pointee.store(true, ordering: .relaxed) }
 
     /// Before a task. False: it is not to be run, and still counts.
     @inlinable @inline(__always)

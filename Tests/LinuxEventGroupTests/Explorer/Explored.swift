@@ -78,6 +78,15 @@ struct ExploredWord: AtomicWord {
     }
 }
 
+/// Whether tasks are not run any more, in a word of the world that is explored.
+struct ExploredFlag: AbandonFlag {
+    private let word = ExploredWord(0)
+
+    var isAbandoned: Bool { word.load(ordering: .relaxed) != 0 }
+
+    func abandon() { word.store(1, ordering: .relaxed) }
+}
+
 /// A node of the world that is explored, with a link and the number of a task in plain memory.
 struct ExploredNode: LinkedNode {
     /// 16 times its number, from 1. Its link and its task lie in the plain memory with the numbers after that.

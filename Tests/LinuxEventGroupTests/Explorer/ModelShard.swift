@@ -8,7 +8,8 @@ final class ModelShard {
     private let mailbox: Mailbox<ExploredWord, ExploredNode>
     private let word: Int
     let bell: Int
-    private let ending: Ending<ExploredWord, ExploredNode, ExploredLock<Orphans>>
+    private let ending: Ending<ExploredFlag, ExploredNode, ExploredLock<Orphans>>
+    private let abandoned: ExploredFlag
     private let refuses: ExploredWord
     /// Somebody may stop it.
     private let stops: Bool
@@ -48,7 +49,8 @@ final class ModelShard {
         word = world.nameWord("\(name)'s mailbox")
         home = ReturnStack()
         world.faults[world.nameWord("\(name)'s home")] = Self.homeFault(parties.fault)
-        ending = Ending()
+        abandoned = ExploredFlag()
+        ending = Ending(abandoned)
         _ = world.nameWord("whether \(name) is abandoned")
         refuses = ExploredWord(0)
         _ = world.nameWord("whether \(name) refuses")
@@ -123,7 +125,7 @@ final class ModelShard {
 
     private var isRefusing: Bool { stops && refuses.load(ordering: .relaxed) != 0 }
 
-    private var isAbandoned: Bool { stops && ending.isAbandoned }
+    private var isAbandoned: Bool { stops && abandoned.isAbandoned }
 
     func live() {
         var hand = Hand()
