@@ -122,14 +122,15 @@ enum Noise {
     }
 }
 
-/// Columns of text: the first and the last to the left, the others to the right.
-private enum Columns {
-    static func text(_ rows: [[String]]) -> String {
+/// A table for a terminal: the first column to the left, the others to the right.
+enum Columns {
+    /// - endsInWords: the last column stands to the left, too.
+    static func text(_ rows: [[String]], endsInWords: Bool = true) -> String {
         let widths = rows[0].indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
         return rows.map { row in
             let cells = row.indices.map { column in
                 let padding = String(repeating: " ", count: widths[column] - row[column].count)
-                if column == row.count - 1 { return row[column] }
+                if endsInWords, column == row.count - 1 { return row[column] }
                 return column == 0 ? row[column] + padding : padding + row[column]
             }
             return String(cells.joined(separator: "  ").reversed().drop { $0 == " " }.reversed())

@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 struct request {
     struct link link;
@@ -20,7 +18,8 @@ struct request {
 struct party {
     _Alignas(128) _Atomic(struct link *) mailbox;
     _Alignas(128) struct party *other;
-    int cpu, epoll, doorbell, failure;
+    struct doorbell doorbell;
+    int cpu, failure;
     uint64_t calls, window, sent, answered, sum, turns, wakes, nanoseconds;
     struct request *requests;
     pthread_barrier_t *barrier;
@@ -34,7 +33,7 @@ struct party {
 static void send_to(struct party *self, struct party *other, struct request *request) {
     if (!mailbox_push(&other->mailbox, &request->link, &request->link)) return;
     self->wakes++;
-    eventfd_write(other->doorbell, 1);
+    doorbell_ring(&other->doorbell);
 }
 
 static void ask(struct party *self, struct request *request) {
@@ -63,7 +62,7 @@ static void run_turns(struct party *self, bool caller) {
         }
         if (caller && self->answered == self->calls) break;
         struct epoll_event events[16];
-        epoll_wait(self->epoll, events, 16, mailbox_arm(&self->mailbox) ? -1 : 0);
+        epoll_wait(self->doorbell.epoll, events, 16, mailbox_arm(&self->mailbox) ? -1 : 0);
         self->turns++;
     }
 }
@@ -83,21 +82,12 @@ static void *call_main(void *argument) {
     run_turns(self, true);
     self->nanoseconds = craw_now() - start;
     self->other->over = true;
-    eventfd_write(self->other->doorbell, 1);
+    doorbell_ring(&self->other->doorbell);
     return NULL;
 }
 
-static int party_open(struct party *party) {
-    party->doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    party->epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (party->doorbell < 0 || party->epoll < 0) return -errno;
-    struct epoll_event event = {.events = EPOLLIN | EPOLLET};
-    return epoll_ctl(party->epoll, EPOLL_CTL_ADD, party->doorbell, &event) == 0 ? 0 : -errno;
-}
-
 static void party_close(struct party *party) {
-    if (party->doorbell >= 0) close(party->doorbell);
-    if (party->epoll >= 0) close(party->epoll);
+    doorbell_close(&party->doorbell);
     free(party->requests);
 }
 
@@ -109,7 +99,7 @@ static int run_both(struct party parties[2], const int cpus[2], void *(*body)(vo
         parties[index].other = &parties[1 - index];
         parties[index].cpu = cpus[index];
         parties[index].barrier = &barrier;
-        int opened = party_open(&parties[index]);
+        int opened = doorbell_open(&parties[index].doorbell);
         if (failure == 0) failure = opened;
     }
     pthread_t threads[2];
@@ -145,7 +135,7 @@ static void ring_at_intervals(struct party *self) {
         uint64_t due = craw_now() + self->gap;
         while (craw_now() < due || self->other->begun != 0) craw_pause();
         self->other->begun = craw_now();
-        eventfd_write(self->other->doorbell, 1);
+        doorbell_ring(&self->other->doorbell);
     }
 }
 
@@ -160,7 +150,7 @@ static void *wake_main(void *argument) {
     uint64_t start = craw_now();
     for (uint64_t count = 0; count < self->calls; count++) {
         struct epoll_event events[16];
-        while (self->begun == 0) epoll_wait(self->epoll, events, 16, -1);
+        while (self->begun == 0) epoll_wait(self->doorbell.epoll, events, 16, -1);
         self->latencies[count] = craw_now() - self->begun;
         self->begun = 0;
     }

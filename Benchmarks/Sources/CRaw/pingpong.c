@@ -9,8 +9,6 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 struct node {
     struct link link;
@@ -21,7 +19,8 @@ struct side {
     _Alignas(128) _Atomic uint64_t word;  // written by the other side
     _Alignas(128) _Atomic(struct link *) mailbox;
     _Alignas(128) struct side *other;
-    int cpu, epoll, doorbell, failure;
+    struct doorbell doorbell;
+    int cpu, failure;
     enum craw_hop hop;
     bool begins;
     struct node *node;  // what travels, while it is here
@@ -38,7 +37,7 @@ static void hand_over(struct side *self, uint64_t number) {
     atomic_store_explicit(&self->other->word, number, memory_order_release);
     if (self->hop == CRAW_HOP_LINE) return;
     self->wakes++;
-    eventfd_write(self->other->doorbell, 1);
+    doorbell_ring(&self->other->doorbell);
 }
 
 static void await_node(struct side *self, uint64_t number) {
@@ -55,10 +54,9 @@ static void await(struct side *self, uint64_t number) {
     }
     while (atomic_load_explicit(&self->word, memory_order_acquire) != number) {
         if (self->hop == CRAW_HOP_ASLEEP) {
-            // Edge-triggered, and never read: the doorbell as the engine has it.
             struct epoll_event events[16];
             self->turns++;
-            epoll_wait(self->epoll, events, 16, -1);
+            epoll_wait(self->doorbell.epoll, events, 16, -1);
         } else {
             craw_pause();
         }
@@ -79,14 +77,6 @@ static void *side_main(void *argument) {
     return NULL;
 }
 
-static int side_open(struct side *self) {
-    self->epoll = epoll_create1(EPOLL_CLOEXEC);
-    self->doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    struct epoll_event event = {.events = EPOLLIN | EPOLLET};
-    if (self->epoll < 0 || self->doorbell < 0) return -errno;
-    return epoll_ctl(self->epoll, EPOLL_CTL_ADD, self->doorbell, &event) == 0 ? 0 : -errno;
-}
-
 int craw_pingpong(uint64_t rounds, enum craw_hop hop, const int cpus[2], struct craw_result *result) {
     _Alignas(128) struct node node = {0};
     pthread_barrier_t barrier;
@@ -102,7 +92,7 @@ int craw_pingpong(uint64_t rounds, enum craw_hop hop, const int cpus[2], struct 
         side->node = &node;
         side->rounds = rounds;
         side->barrier = &barrier;
-        int error = side_open(side);
+        int error = doorbell_open(&side->doorbell);
         if (failure == 0) failure = error;
     }
     if (failure == 0) {
@@ -112,8 +102,7 @@ int craw_pingpong(uint64_t rounds, enum craw_hop hop, const int cpus[2], struct 
     }
     for (int index = 0; index < 2; index++) {
         if (failure == 0) failure = sides[index].failure;
-        if (sides[index].epoll >= 0) close(sides[index].epoll);
-        if (sides[index].doorbell >= 0) close(sides[index].doorbell);
+        doorbell_close(&sides[index].doorbell);
     }
     pthread_barrier_destroy(&barrier);
     *result = (struct craw_result){.operations = rounds,

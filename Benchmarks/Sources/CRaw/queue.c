@@ -13,8 +13,6 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #define BATCH 256
 #define CHAIN 64         // nodes sent home at once
@@ -52,7 +50,8 @@ struct peer {
 
     _Alignas(128) struct peer *other;  // whom it sends to
     enum craw_nodes nodes;
-    int cpu, epoll, doorbell;
+    int cpu;
+    struct doorbell doorbell;
     struct node *free;
     struct slab *slabs;
 
@@ -81,7 +80,7 @@ struct peer {
 static void push(struct peer *target, struct node *first, struct node *last, struct peer *self) {
     if (!mailbox_push(&target->mailbox, &first->link, &last->link)) return;
     self->wakes++;
-    eventfd_write(target->doorbell, 1);
+    doorbell_ring(&target->doorbell);
 }
 
 // MARK: nodes
@@ -153,7 +152,7 @@ static void run_mailbox(struct peer *self) {
 static void wait_for_events(struct peer *self, bool block) {
     struct epoll_event events[BATCH];
     for (int index = 0; block && index < self->sender_count; index++) send_home(&self->senders[index]);
-    if (epoll_wait(self->epoll, events, BATCH, block ? -1 : 0) < 0 && errno != EINTR) self->failure = -errno;
+    if (epoll_wait(self->doorbell.epoll, events, BATCH, block ? -1 : 0) < 0 && errno != EINTR) self->failure = -errno;
     self->turns++;
 }
 
@@ -211,18 +210,13 @@ static void *loop(void *argument) {
 // MARK: a run
 
 static int peer_open(struct peer *peer) {
-    peer->doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    peer->epoll = epoll_create1(EPOLL_CLOEXEC);
     peer->lane.consumed = peer->consumed = craw_counter_make();
-    if (peer->doorbell < 0 || peer->epoll < 0 || peer->lane.consumed == NULL) return -errno;
-    // Edge-triggered: each write is an edge, so the counter is never read.
-    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = peer};
-    return epoll_ctl(peer->epoll, EPOLL_CTL_ADD, peer->doorbell, &event) == 0 ? 0 : -errno;
+    int failure = doorbell_open(&peer->doorbell);
+    return failure == 0 && peer->lane.consumed == NULL ? -ENOMEM : failure;
 }
 
 static void peer_close(struct peer *peer) {
-    if (peer->doorbell >= 0) close(peer->doorbell);
-    if (peer->epoll >= 0) close(peer->epoll);
+    doorbell_close(&peer->doorbell);
     if (peer->lane.consumed != NULL) craw_counter_free(peer->lane.consumed);
     while (peer->slabs != NULL) {
         struct slab *next = peer->slabs->next;

@@ -88,11 +88,4 @@ enum Figure {
     private static func trimmed(_ text: String) -> String {
         String(text.reversed().drop { $0 == "0" }.reversed())
     }
-
-    static func median(_ values: [Double]) -> Double {
-        let sorted = values.sorted()
-        guard !sorted.isEmpty else { return .nan }
-        let middle = sorted.count / 2
-        return sorted.count % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
-    }
 }

@@ -16,9 +16,8 @@ enum Overview {
     }
 
     static func chart(_ results: Results) -> String {
-        let peers = { (name: String) in name != Subjects.ours && name != Subjects.yardstick }
         let rows = results.suites.map { suite in
-            (name: suite.name, ours: gains(suite) { $0 == Subjects.ours }, others: gains(suite, peers))
+            (name: suite.name, ours: gains(suite) { $0 == Subjects.ours }, others: gains(suite, Subjects.isPeer))
         }.filter { !$0.ours.isEmpty || !$0.others.isEmpty }
         let all: [Double] = rows.flatMap { line in (line.ours + line.others).map { $0.gain } } + [1]
         guard !rows.isEmpty, let low = all.min(), let high = all.max() else { return "" }
@@ -47,7 +46,7 @@ enum Overview {
                 svg.group(own.name) { $0.mark(.disc, scale.place(own.gain), y - 5, 4.2, "f s-ours dot") }
             }
             if !entry.ours.isEmpty {
-                svg.text(Figure.ratio(Figure.median(entry.ours.map(\.gain))) + "×", SVG.width, y + 4, .end, "own")
+                svg.text(Figure.ratio(Statistics(entry.ours.map(\.gain)).median) + "×", SVG.width, y + 4, .end, "own")
             }
         }
         return svg.markup
@@ -60,15 +59,14 @@ enum Overview {
         guard !own.isEmpty else { return [] }
         let near = own.filter { $0 >= 0.95 }.count
         var result = [
-            "\(Subjects.ours) in \(own.count) cases beside raw C: median ratio \(Figure.ratio(Figure.median(own))); "
-                + "\(near) at 0.95 or above."
+            "\(Subjects.ours) in \(own.count) cases beside raw C: median ratio "
+                + "\(Figure.ratio(Statistics(own).median)); \(near) at 0.95 or above."
         ]
         var met = 0
         var first = 0
         for testCase in cases {
             guard let ours = testCase[Subjects.ours].map(gain), ours.isFinite else { continue }
-            let others = testCase.measurements.filter { Subjects.style($0.subject) != "s-ours" }
-                .filter { $0.subject != Subjects.yardstick }.map(gain).filter(\.isFinite)
+            let others = testCase.measurements.filter { Subjects.isPeer($0.subject) }.map(gain).filter(\.isFinite)
             guard let best = others.max() else { continue }
             met += 1
             if ours >= best { first += 1 }

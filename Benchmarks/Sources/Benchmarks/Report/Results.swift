@@ -65,6 +65,9 @@ enum Subjects {
         return known.filter(names.contains) + others
     }
 
+    /// Another loop: neither ours, nor raw C in one of its forms.
+    static func isPeer(_ name: String) -> Bool { !name.hasPrefix(ours) && !name.hasPrefix(yardstick) }
+
     static func title(_ name: String) -> String { name == yardstick ? "raw C" : name }
 
     /// The class that gives it its colour.

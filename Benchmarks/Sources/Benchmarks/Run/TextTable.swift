@@ -1,11 +1,9 @@
 /// The results of one case, for a terminal.
 enum TextTable {
     static func text(_ measurements: [Measurement]) -> String {
-        var blocks = [String]()
-        for name in names(measurements) {
-            blocks.append(aligned(rows(measurements.filter { $0.name == name })))
-        }
-        return blocks.joined(separator: "\n\n") + "\n"
+        names(measurements).map { name in
+            Columns.text(rows(measurements.filter { $0.name == name }), endsInWords: false)
+        }.joined(separator: "\n")
     }
 
     private static func names(_ measurements: [Measurement]) -> [String] {
@@ -25,16 +23,6 @@ enum TextTable {
                         ? "\(measurement.ratioLow.digits(3))-\(measurement.ratioHigh.digits(3))" : Figure.none,
                 ] + notes.map { measurement.notes[$0].map(\.scaled) ?? Figure.none }
             }
-    }
-
-    private static func aligned(_ rows: [[String]]) -> String {
-        let widths = rows[0].indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
-        return rows.map { row in
-            row.indices.map { column in
-                let padding = String(repeating: " ", count: widths[column] - row[column].count)
-                return column == 0 ? row[column] + padding : padding + row[column]
-            }.joined(separator: "  ")
-        }.joined(separator: "\n")
     }
 }
 

@@ -26,31 +26,24 @@ enum CallSuite: Suite {
 
     private static func run(_ calls: Int) throws -> Sample {
         let group = try LoopGroup(placement: .listed(Harness.twoCPUs().map(Int.init)))
-        let finished = try check("eventfd", craw_semaphore())
-        let caller = Caller(calls: calls, target: group[1], finished: finished)
+        let finish = try Finish()
+        let caller = Caller(calls: calls, target: group[1], finish: finish)
         defer {
-            close(finished)
+            finish.close()
             caller.free()
         }
         group.post(to: 0) { shard in caller.begin(shard) }
-        var count: UInt64 = 0
-        while read(finished, &count, 8) != 8 {}
-        let metrics = group.metrics
-        guard try group.stop(deadline: .seconds(5)).isComplete else { throw Failure.stop }
+        finish.wait()
+        let notes = group.notes
+        try group.finish()
         let state = caller.state.pointee
         // Each answer came once: their sum says so.
         guard state.sum == calls * (calls + 1) / 2 else { throw Failure.sum }
         return Sample(
-            operations: UInt64(calls), nanoseconds: state.end - state.start,
-            notes: [
-                ("wakes", metrics.reduce(0) { $0 + $1.wakesSent }), ("turns", metrics.reduce(0) { $0 + $1.turns }),
-            ])
+            operations: UInt64(calls), nanoseconds: state.end - state.start, notes: notes)
     }
 
-    private enum Failure: Error {
-        case stop
-        case sum
-    }
+    private enum Failure: Error { case sum }
 
     /// Shard 0's; read by others only once that has ended. A pointer, which closures capture without counting a
     /// reference: what is measured is the call and not how this file keeps its count.
@@ -58,7 +51,7 @@ enum CallSuite: Suite {
         struct State {
             let calls: Int
             let target: ShardReference
-            let finished: CInt
+            let finish: Finish
             var sent = 0
             var answered = 0
             var sum = 0
@@ -68,9 +61,9 @@ enum CallSuite: Suite {
 
         let state: UnsafeMutablePointer<State>
 
-        init(calls: Int, target: ShardReference, finished: CInt) {
+        init(calls: Int, target: ShardReference, finish: Finish) {
             state = Apart.allocate(1)
-            state.initialize(to: State(calls: calls, target: target, finished: finished))
+            state.initialize(to: State(calls: calls, target: target, finish: finish))
         }
 
         func free() {
@@ -100,8 +93,7 @@ enum CallSuite: Suite {
                 ask(shard)
             } else if state.pointee.answered == state.pointee.calls {
                 state.pointee.end = craw_now()
-                var one: UInt64 = 1
-                _ = write(state.pointee.finished, &one, 8)
+                state.pointee.finish.signal()
             }
         }
     }

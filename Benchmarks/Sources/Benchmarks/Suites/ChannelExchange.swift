@@ -36,22 +36,13 @@ private struct Receiver {
     private let behind = InlineArray<16, UInt64>(repeating: 0)
 }
 
-/// Memory that shares no cache line with anybody else's: otherwise chance decides what a run measures.
-enum Apart {
-    static func allocate<Element>(_ count: Int) -> UnsafeMutablePointer<Element> {
-        let size = MemoryLayout<Element>.stride * count
-        let raw = UnsafeMutableRawPointer.allocate(byteCount: (size + 255) / 128 * 128, alignment: 128)
-        return raw.bindMemory(to: Element.self, capacity: count)
-    }
-}
-
 /// What travels: 24 bytes, as in the raw program.
 private struct Parcel: @unchecked Sendable {
     let lane: UnsafeMutablePointer<Lane>
     let value: Int
     let more: Int
 
-    @inline(__always) func arrive(_ finished: CInt) {
+    @inline(__always) func arrive(_ finish: Finish) {
         lane.pointee.sum &+= value
         lane.pointee.received &+= 1
         if lane.pointee.received & 255 == 0 {
@@ -61,8 +52,7 @@ private struct Parcel: @unchecked Sendable {
         receiver.pointee.received &+= 1
         guard receiver.pointee.received == receiver.pointee.toReceive else { return }
         receiver.pointee.end = craw_now()
-        var one: UInt64 = 1
-        _ = write(finished, &one, 8)
+        finish.signal()
     }
 }
 
@@ -72,13 +62,10 @@ struct ChannelExchange: @unchecked Sendable {
     private let channel: Channel<Parcel>
     private let lanes: UnsafeMutablePointer<Lane>
     private let receivers: UnsafeMutablePointer<Receiver>
-    private let finished: CInt
+    private let finish: Finish
     private let batch: Int
 
-    enum Failure: Error {
-        case stop(String)
-        case lost(Int)
-    }
+    enum Failure: Error { case lost(Int) }
 
     /// Shards 1 to `senders` send to shard 0, `batch` at a time.
     static func toOne(values: Int, senders: Int, batch: Int) throws -> Sample {
@@ -111,13 +98,13 @@ struct ChannelExchange: @unchecked Sendable {
     }
 
     private init(shards: Int, batch: Int) throws {
-        let finished = try check("eventfd", craw_semaphore())
+        let finish = try Finish()
         group = try LoopGroup(threads: shards)
-        channel = group.channel(of: Parcel.self) { _, parcel in parcel.arrive(finished) }
+        channel = group.channel(of: Parcel.self) { _, parcel in parcel.arrive(finish) }
         lanes = Apart.allocate(shards)
         receivers = Apart.allocate(2)
         receivers.initialize(repeating: Receiver(), count: 2)
-        self.finished = finished
+        self.finish = finish
         self.batch = batch
     }
 
@@ -128,19 +115,15 @@ struct ChannelExchange: @unchecked Sendable {
             for index in senders { craw_counter_free(lanes[index].consumed) }
             lanes.deallocate()
             receivers.deallocate()
-            close(finished)
+            finish.close()
         }
-        let before = group.metrics.reduce(0) { $0 + $1.wakesSent }
+        let before = group.wakes
         let start = craw_now()
         for index in senders { group.post(to: index, body) }
-        for _ in 0..<receiving {
-            var count: UInt64 = 0
-            while read(finished, &count, 8) != 8 {}
-        }
-        let metrics = group.metrics
+        finish.wait(times: receiving)
+        let notes = [("wakes", group.wakes - before), ("turns", group.turns)]
         let end = max(receivers[0].end, receivers[1].end)
-        let report = try group.stop(deadline: .seconds(5))
-        guard report.isComplete else { throw Failure.stop(report.description) }
+        try group.finish()
         var operations = 0
         for index in senders {
             let count = lanes[index].toSend
@@ -150,10 +133,7 @@ struct ChannelExchange: @unchecked Sendable {
         }
         return Sample(
             operations: UInt64(operations), nanoseconds: end - start,
-            notes: [
-                ("wakes", metrics.reduce(0) { $0 + $1.wakesSent } - before),
-                ("turns", metrics.reduce(0) { $0 + $1.turns }),
-            ])
+            notes: notes)
     }
 
     private func isThrough(_ index: Int) -> Bool { lanes[index].sent >= lanes[index].toSend }

@@ -37,8 +37,8 @@ enum PingPongSuite: Suite {
     /// A value of 24 bytes goes to and fro on a channel.
     private static func run(_ rounds: Int, _ idle: IdlePolicy, _ cpus: [Int]) throws -> Sample {
         let group = try LoopGroup(placement: .listed(cpus), idle: idle)
-        let finished = try check("eventfd", craw_semaphore())
-        defer { close(finished) }
+        let finish = try Finish()
+        defer { finish.close() }
         let times: UnsafeMutablePointer<UInt64> = Apart.allocate(2)
         times.initialize(repeating: 0, count: 2)
         defer { times.deallocate() }
@@ -51,8 +51,7 @@ enum PingPongSuite: Suite {
                 route.send(Ball(left: ball.left - 1, more: ball.more), to: 1)
             } else {
                 end.times[1] = craw_now()
-                var one: UInt64 = 1
-                _ = write(finished, &one, 8)
+                finish.signal()
             }
         }
         route.open(channel)
@@ -60,18 +59,11 @@ enum PingPongSuite: Suite {
             end.times[0] = craw_now()
             route.send(Ball(left: rounds - 1, more: (0, 0)), to: 1)
         }
-        var count: UInt64 = 0
-        while read(finished, &count, 8) != 8 {}
-        let metrics = group.metrics
-        guard try group.stop(deadline: .seconds(5)).isComplete else { throw Failure.stop }
-        return Sample(
-            operations: UInt64(rounds), nanoseconds: times[1] - times[0],
-            notes: [
-                ("wakes", metrics.reduce(0) { $0 + $1.wakesSent }), ("turns", metrics.reduce(0) { $0 + $1.turns }),
-            ])
+        finish.wait()
+        let notes = group.notes
+        try group.finish()
+        return Sample(operations: UInt64(rounds), nanoseconds: times[1] - times[0], notes: notes)
     }
-
-    private enum Failure: Error { case stop }
 
     private struct Ball {
         let left: Int

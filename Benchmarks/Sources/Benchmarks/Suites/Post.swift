@@ -90,7 +90,7 @@ private struct Side {
 /// Both sides of one run: a value that closures capture without a reference count.
 private struct Exchange: @unchecked Sendable {
     private let sides: UnsafeMutablePointer<Side>
-    private let finished: CInt
+    private let finish: Finish
 
     static func run(posts: Int, allToAll: Bool) throws -> Sample {
         let group = try LoopGroup(threads: 2)
@@ -103,17 +103,15 @@ private struct Exchange: @unchecked Sendable {
             exchange.sides[1].toSend = half
             exchange.sides[0].toReceive = half
         }
-        let wakesBefore = wakes(group)
+        let before = group.wakes
         for index in 0..<2 { group.post(to: index) { shard in exchange.begin(shard, group, allToAll: allToAll) } }
-        for _ in 0..<(allToAll ? 2 : 1) { exchange.awaitOne() }
-        let metrics = group.metrics
+        exchange.finish.wait(times: allToAll ? 2 : 1)
         let start = min(exchange.sides[0].start, exchange.sides[1].start)
         let end = max(exchange.sides[0].end, exchange.sides[1].end)
         let sample = Sample(
             operations: UInt64(exchange.sides[0].received + exchange.sides[1].received), nanoseconds: end - start,
-            notes: [("wakes", wakes(group) - wakesBefore), ("turns", metrics.reduce(0) { $0 + $1.turns })])
-        let report = try group.stop(deadline: .seconds(5))
-        guard report.isComplete else { throw Failure.stop(report.description) }
+            notes: [("wakes", group.wakes - before), ("turns", group.turns)])
+        try group.finish()
         for index in 0..<2 {
             let count = exchange.sides[index].toReceive
             // Each value came once: their sum says so.
@@ -122,13 +120,10 @@ private struct Exchange: @unchecked Sendable {
         return sample
     }
 
-    enum Failure: Error {
-        case stop(String)
-        case lost(Int)
-    }
+    enum Failure: Error { case lost(Int) }
 
     private init() throws {
-        finished = try check("eventfd", craw_semaphore())
+        finish = try Finish()
         sides = Apart.allocate(2)
         for index in 0..<2 {
             guard let consumed = craw_counter_make() else { fatalError("out of memory") }
@@ -139,15 +134,8 @@ private struct Exchange: @unchecked Sendable {
     private func free() {
         for index in 0..<2 { craw_counter_free(sides[index].consumed) }
         sides.deallocate()
-        close(finished)
+        finish.close()
     }
-
-    private func awaitOne() {
-        var count: UInt64 = 0
-        while read(finished, &count, 8) != 8 {}
-    }
-
-    private static func wakes(_ group: LoopGroup) -> UInt64 { group.metrics.reduce(0) { $0 + $1.wakesSent } }
 
     private func begin(_ shard: Shard, _ group: LoopGroup, allToAll: Bool) {
         let own = sides + shard.index
@@ -183,7 +171,7 @@ private struct Exchange: @unchecked Sendable {
         while own.pointee.sent < end {
             let value = own.pointee.sent
             let receiver = sides + target
-            let task = Receipt(side: receiver, finished: finished)
+            let task = Receipt(side: receiver, finish: finish)
             group.post(to: target) { _ in task.receive(value) }
             own.pointee.sent += 1
         }
@@ -193,7 +181,7 @@ private struct Exchange: @unchecked Sendable {
 /// What a posted closure captures beside its value.
 private struct Receipt: @unchecked Sendable {
     let side: UnsafeMutablePointer<Side>
-    let finished: CInt
+    let finish: Finish
 
     func receive(_ value: Int) {
         side.pointee.sum &+= value
@@ -203,7 +191,6 @@ private struct Receipt: @unchecked Sendable {
         }
         guard side.pointee.received == side.pointee.toReceive else { return }
         side.pointee.end = craw_now()
-        var one: UInt64 = 1
-        _ = write(finished, &one, 8)
+        finish.signal()
     }
 }

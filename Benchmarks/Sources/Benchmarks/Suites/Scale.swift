@@ -31,16 +31,13 @@ enum ScaleSuite: Suite {
     private static func run(shards: Int, events: Int) throws -> Sample {
         let group = try LoopGroup(
             threads: shards, placement: .listed(Harness.allowedCPUs().prefix(shards).map(Int.init)))
-        let finished = try check("eventfd", craw_semaphore())
-        defer { close(finished) }
-        let rings = try (0..<shards).map { _ in try Ring(pipes: 100, limit: events / shards, finished: finished) }
+        let finish = try Finish()
+        defer { finish.close() }
+        let rings = try (0..<shards).map { _ in try Ring(pipes: 100, limit: events / shards, finish: finish) }
         defer { for ring in rings { ring.free() } }
         for (index, ring) in rings.enumerated() { group.post(to: index) { shard in ring.begin(on: shard.loop) } }
-        for _ in 0..<shards {
-            var count: UInt64 = 0
-            while read(finished, &count, 8) != 8 {}
-        }
-        guard try group.stop(deadline: .seconds(5)).isComplete else { throw Failure.stop }
+        finish.wait(times: shards)
+        try group.finish()
         let states = rings.map { $0.state.pointee }
         guard states.allSatisfy({ !$0.hasFailed }) else { throw Failure.watch }
         return Sample(
@@ -48,10 +45,7 @@ enum ScaleSuite: Suite {
             nanoseconds: states.reduce(0) { max($0, $1.end - $1.start) })
     }
 
-    private enum Failure: Error {
-        case stop
-        case watch
-    }
+    private enum Failure: Error { case watch }
 
     /// One shard's; the thread that made it reads it once the shard has ended. A pointer, which closures capture
     /// without counting a reference.
@@ -59,7 +53,7 @@ enum ScaleSuite: Suite {
         struct State {
             let pipes: [(read: CInt, write: CInt)]
             let limit: Int
-            let finished: CInt
+            let finish: Finish
             var callbacks = 0
             var start: UInt64 = 0
             var end: UInt64 = 0
@@ -68,14 +62,14 @@ enum ScaleSuite: Suite {
 
         let state: UnsafeMutablePointer<State>
 
-        init(pipes count: Int, limit: Int, finished: CInt) throws {
+        init(pipes count: Int, limit: Int, finish: Finish) throws {
             let pipes = try (0..<count).map { _ in
                 var ends: [CInt] = [0, 0]
                 try check("pipe2", craw_pipe(&ends))
                 return (read: ends[0], write: ends[1])
             }
             state = Apart.allocate(1)
-            state.initialize(to: State(pipes: pipes, limit: limit, finished: finished))
+            state.initialize(to: State(pipes: pipes, limit: limit, finish: finish))
         }
 
         func free() {
@@ -92,7 +86,7 @@ enum ScaleSuite: Suite {
             for (index, pipe) in pipes.enumerated() {
                 guard (try? watch(loop, pipe.read, next: pipes[(index + 1) % pipes.count].write)) != nil else {
                     state.pointee.hasFailed = true
-                    return signal()
+                    return state.pointee.finish.signal()
                 }
             }
             for token in 0..<10 {
@@ -112,13 +106,8 @@ enum ScaleSuite: Suite {
                     state.pointee.callbacks += 1
                     guard state.pointee.callbacks == state.pointee.limit else { return }
                     state.pointee.end = craw_now()
-                    signal()
+                    state.pointee.finish.signal()
                 })
-        }
-
-        private func signal() {
-            var one: UInt64 = 1
-            _ = write(state.pointee.finished, &one, 8)
         }
     }
 }

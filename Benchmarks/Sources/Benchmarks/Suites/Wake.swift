@@ -29,8 +29,6 @@ enum WakeSuite: Suite {
     private static let gap: UInt64 = 60_000
     private static let burst = 1_000
 
-    private enum Failure: Error { case stop }
-
     /// What the shard and the poster share.
     private struct Stamps: @unchecked Sendable {
         let latencies: UnsafeMutableBufferPointer<UInt64>
@@ -66,8 +64,8 @@ enum WakeSuite: Suite {
             }
             while craw_counter_read(stamps.done) < wakes { craw_pause() }
             let end = craw_now()
-            let sent = group.metrics.reduce(0) { $0 + $1.wakesSent }
-            guard try group.stop(deadline: .seconds(5)).isComplete else { throw Failure.stop }
+            let sent = group.wakes
+            try group.finish()
             return Sample(
                 operations: UInt64(wakes), nanoseconds: end - start,
                 notes: [("wakes", sent)] + Sample.percentiles(stamps.latencies))
@@ -90,8 +88,8 @@ enum WakeSuite: Suite {
                 while craw_now() < due { craw_pause() }
             }
             let end = craw_now()
-            let wakes = group.metrics.reduce(0) { $0 + $1.wakesSent }
-            guard try group.stop(deadline: .seconds(5)).isComplete else { throw Failure.stop }
+            let wakes = group.wakes
+            try group.finish()
             let perThousand = (wakes * 1_000 + UInt64(count) / 2) / UInt64(max(count, 1))
             return Sample(operations: UInt64(count), nanoseconds: end - start, notes: [("wakes", perThousand)])
         }
